@@ -1,0 +1,114 @@
+"""Everything that has to hold before a change goes in.
+
+``nox`` runs all of it, ``nox -l`` lists the sessions, and what follows ``--``
+goes to pytest: ``nox -s tests-3.12 -- -k flush``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nox
+
+nox.needs_version = '>=2025.2.9'
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = 'yes'
+nox.options.sessions = ['lint', 'types', 'wheel', 'examples', 'coverage', 'tests']
+
+PYPROJECT = nox.project.load_toml('pyproject.toml')
+PYTHONS = nox.project.python_versions(PYPROJECT)
+CURRENT_PYTHON = f'{sys.version_info.major}.{sys.version_info.minor}'
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return what a dependency group of pyproject.toml installs."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def offer_every_pyenv_version() -> None:
+    """Let pyenv's shims start each installed Python.
+
+    By itself a shim such as ``python3.12`` is on the PATH, but runs only if that
+    version was selected, and its session would be skipped.
+    """
+    if shutil.which('pyenv') is None:
+        return
+    listed = subprocess.run(
+        ['pyenv', 'versions', '--bare'], capture_output=True, text=True, check=True
+    ).stdout.split()
+    selected = os.environ.get('PYENV_VERSION', '').split(':')
+    os.environ['PYENV_VERSION'] = ':'.join(filter(None, [*selected, *reversed(listed)]))
+
+
+offer_every_pyenv_version()
+os.environ['PIP_NO_COMPILE'] = '1'  # installing takes half the time: few modules are ever imported
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, and that imports go down the layers only."""
+    session.install(*group('lint'))
+    session.run('ruff', 'check')
+    session.run('ruff', 'format', '--check')
+    session.run('lint-imports')
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package, and of a user's code that calls it."""
+    session.install('-e', '.', *group('types'))
+    session.run('mypy')
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the sdist and the wheel, and import the wheel in an empty environment.
+
+    There is nothing there but the wheel and what it requires, not even pip: an
+    import of anything else would fail.
+    """
+    session.install('build[virtualenv]')
+    with TemporaryDirectory() as tmp:
+        session.run('python', '-m', 'build', '--outdir', tmp)
+        (built,) = Path(tmp).glob('*.whl')
+        empty = Path(tmp, 'empty')
+        session.run('virtualenv', '--quiet', '--without-pip', str(empty))
+        session.run('python', '-m', 'pip', '--python', str(empty), 'install', str(built))
+        check = (
+            'import neptune_async; from importlib.resources import files; '
+            'assert files(neptune_async).joinpath("py.typed").is_file(); '
+            'print("imported", neptune_async.__version__)'
+        )
+        session.run(str(empty / 'bin' / 'python'), '-I', '-c', check, external=True)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Train the example classifier twice into one store, with only its extra installed."""
+    session.install('.[examples]')
+    with TemporaryDirectory() as tmp:
+        for _ in range(2):
+            session.run('python', 'examples/train_digits.py', '--storage', f'{tmp}/experiments.db')
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests under coverage: of the branches, 95 % must have been taken."""
+    session.install('-e', '.[examples]', *group('test'))
+    session.run('coverage', 'erase')
+    session.run('coverage', 'run', '-m', 'pytest', '-n', '2', *session.posargs)
+    session.run('coverage', 'combine', '--quiet')
+    session.run('coverage', 'report')
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests: one at a time on the Python that runs nox, two on the others."""
+    session.install('-e', '.[examples]', *group('test'))
+    workers = [] if session.python == CURRENT_PYTHON else ['-n', '2']
+    session.run('pytest', *workers, *session.posargs)
