@@ -1,0 +1,133 @@
+"""The texts of errors that name an experiment, a path and a remedy: each in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from neptune_async._model.operations import Container, Variable
+from neptune_async._model.paths import namespaces_of
+from neptune_async.exceptions import (
+    ContainerTypeError,
+    ContentTypeError,
+    ExperimentClosedError,
+    ExperimentNotFoundError,
+    NamespaceConflictError,
+    ReadOnlyError,
+    Rejection,
+    VariableNotFoundError,
+)
+from neptune_async.variable import Atom, Series, Set
+
+CONTAINERS: dict[Container, type[Atom] | type[Series] | type[Set]] = {
+    'atom': Atom,
+    'series': Series,
+    'set': Set,
+}
+
+
+def variable_not_found(experiment: str, path: str, known: Collection[str]) -> VariableNotFoundError:
+    """For a read, or a write that creates nothing, of a path where no variable is."""
+    below = f'{path}/'
+    inside = [other for other in known if other.startswith(below)]
+    if inside:
+        remedy = f'it is a namespace, with variables such as {inside[0]!r}'
+    else:
+        remedy = _suggestion(path, known, 'log, extend, assign and add create one')
+    return VariableNotFoundError(f'experiment {experiment!r} has no variable {path!r}; {remedy}')
+
+
+def namespace_not_found(
+    experiment: str, path: str, known: Collection[str]
+) -> VariableNotFoundError:
+    """For the contents of a namespace where none is."""
+    if path in known:
+        remedy = 'it is a variable'
+    else:
+        namespaces = {namespace for other in known for namespace in namespaces_of(other)}
+        remedy = _suggestion(path, namespaces, 'a variable below it makes it one')
+    return VariableNotFoundError(f'experiment {experiment!r} has no namespace {path!r}; {remedy}')
+
+
+def wrong_container(
+    experiment: str, path: str, container: Container, method: str
+) -> ContainerTypeError:
+    """For a method that the variable's container does not have."""
+    actual = CONTAINERS[container]
+    return ContainerTypeError(
+        f'experiment {experiment!r}: {path!r} is a variable of type {actual.__name__}, which has '
+        f'no method {method}; it has {", ".join(actual.methods)}'
+    )
+
+
+def wrong_content(
+    experiment: str, path: str, container: Container, content: str, offered: str
+) -> ContentTypeError:
+    """For a value of another type than the variable holds."""
+    verb, other = ('log', 'a series') if container == 'series' else ('add', 'a set')
+    remedy = '' if container == 'series' else ', or reset it'
+    return ContentTypeError(
+        f'cannot {verb} a new type to {other}: {path!r} of experiment {experiment!r} holds '
+        f'{content}, not {offered}; use another path{remedy}'
+    )
+
+
+def is_a_namespace(experiment: str, path: str) -> NamespaceConflictError:
+    """For a variable's method on a path that has variables below it."""
+    return NamespaceConflictError(
+        f'cannot assign to an existing namespace: {path!r} of experiment {experiment!r} has '
+        'variables below it; use a path below it, or delete it first'
+    )
+
+
+def is_a_variable(experiment: str, path: str, variable: str) -> NamespaceConflictError:
+    """For a path below a variable."""
+    return NamespaceConflictError(
+        f'cannot make a namespace of an existing variable: {variable!r} of experiment '
+        f'{experiment!r} is a variable, so nothing can be at {path!r}; use another path, or '
+        'delete the variable first'
+    )
+
+
+def read_only(experiment: str) -> ReadOnlyError:
+    """For a write in mode 'read'."""
+    return ReadOnlyError(
+        f"experiment {experiment!r} was opened with mode='read'; open it with mode='resume' "
+        'to write to it'
+    )
+
+
+def closed(experiment: str) -> ExperimentClosedError:
+    """For a call after close."""
+    return ExperimentClosedError(
+        f'experiment {experiment!r} is closed; open it again with Experiment({experiment!r})'
+    )
+
+
+def experiment_not_found(
+    experiment: str, location: str, known: Collection[str]
+) -> ExperimentNotFoundError:
+    """For an experiment that has to be there and is not."""
+    return ExperimentNotFoundError(
+        f'there is no experiment {experiment!r} in {location}; '
+        + _suggestion(experiment, known, 'list_experiments() tells which there are')
+    )
+
+
+def rejection(experiment: str, wanted: Variable, there: Variable) -> Rejection:
+    """For operations on a variable that another process made of another type."""
+    return Rejection(
+        experiment,
+        wanted.path,
+        f'create {_type_of(wanted)}',
+        f'another process made it a variable of type {_type_of(there)}; use another path',
+    )
+
+
+def _type_of(variable: Variable) -> str:
+    return f'{CONTAINERS[variable.container].__name__} of {variable.content}'
+
+
+def _suggestion(wanted: str, known: Collection[str], otherwise: str) -> str:
+    near = get_close_matches(wanted, known)
+    return f'did you mean {" or ".join(map(repr, near))}?' if near else otherwise

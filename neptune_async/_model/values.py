@@ -1,0 +1,301 @@
+"""What values the containers accept, and the exact form in which they are stored.
+
+A value is either stored so that it reads back equal, bit for bit, or refused at
+the call. Scalars of NumPy, PyTorch and JAX count as the Python scalar that
+their ``item()`` gives. A datetime keeps its UTC offset, not its zone's name.
+
+Atoms, members of sets, and texts and datetimes in series are stored as JSON in
+UTF-8 with two additions: an int beyond 64 bits is ``{"int": "0x1f..."}``, and a
+datetime is ``{"datetime": "2020-07-06T14:37:58+00:00"}``, with ``"fold": 1``
+where it is the second of two equal wall-clock times. Lone surrogates are kept,
+as three bytes each, and NaN and the infinities are written as Python's json
+module writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from neptune_async.exceptions import (
+    InvalidStepError,
+    InvalidTimestampError,
+    UnsupportedValueError,
+)
+
+Scalar: TypeAlias = bool | int | float | str | datetime | None
+AtomValue: TypeAlias = 'Scalar | list[AtomValue]'
+SeriesValue: TypeAlias = float | str | datetime
+SetMember: TypeAlias = bool | int | float | str
+Content: TypeAlias = Literal['bool', 'int', 'float', 'str', 'datetime', 'none', 'list']
+
+CONTENT_TYPES: dict[Content, type] = {
+    'bool': bool,
+    'int': int,
+    'float': float,
+    'str': str,
+    'datetime': datetime,
+    'none': type(None),
+    'list': list,
+}
+_CONTENT_OF: dict[type, Content] = {kind: content for content, kind in CONTENT_TYPES.items()}
+
+MAX_STEP = 2**53
+MAX_TEXT = 2**26
+"""Characters that one str may have, and bytes that one atom may take."""
+_MAX_DEPTH = 100
+
+
+def content_of(value: AtomValue) -> Content:
+    """Name the type of a value that one of the functions below has returned."""
+    return _CONTENT_OF[type(value)]
+
+
+def atom_value(value: object) -> AtomValue:
+    """Return a copy of what an Atom can hold.
+
+    :raises UnsupportedValueError: for any other value.
+    """
+    return _atom_value(value, 0)
+
+
+def _atom_value(value: object, depth: int) -> AtomValue:
+    if isinstance(value, (list, tuple)):
+        if depth == _MAX_DEPTH:
+            raise UnsupportedValueError(
+                f'an atom cannot hold lists nested deeper than {_MAX_DEPTH}; flatten them'
+            )
+        return [_atom_value(item, depth + 1) for item in value]
+    plain: AtomValue = _plain(value)
+    if plain is _UNSUPPORTED:
+        raise UnsupportedValueError(
+            f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, '
+            'datetime, None, or a list of these'
+        )
+    return plain
+
+
+def series_value(value: object) -> SeriesValue:
+    """Return what a Series can hold: a float, a str or a datetime.
+
+    :raises UnsupportedValueError: for any other value, and for an int that no
+        float equals.
+    """
+    if isinstance(value, (list, tuple, set, frozenset)):
+        raise UnsupportedValueError(
+            f'log takes one value, not a {type(value).__name__}; '
+            'use extend to log several values to a series'
+        )
+    plain = _plain(value)
+    if isinstance(plain, (float, str, datetime)):
+        return plain
+    if isinstance(plain, int):
+        return _exact_float(plain)
+    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and not _is_time(value):
+        try:
+            return float(value)  # type: ignore[arg-type]  # hasattr is the check
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise UnsupportedValueError(
+        f'a series cannot hold {_described(value)}; log a number, a str or a datetime'
+    )
+
+
+def set_member(value: object) -> SetMember:
+    """Return what a Set can hold: a str, an int, a float or a bool.
+
+    :raises UnsupportedValueError: for any other value, and for NaN, which is
+        not equal to itself.
+    """
+    plain = _plain(value)
+    if isinstance(plain, float) and math.isnan(plain):
+        raise UnsupportedValueError(
+            'a set cannot hold NaN, which is not equal to itself; leave it out'
+        )
+    if isinstance(plain, (bool, int, float, str)):
+        return plain
+    raise UnsupportedValueError(
+        f'a set cannot hold {_described(value)}; add values of type str, int, float or bool'
+    )
+
+
+def checked_step(step: object) -> float:
+    """Return a step as the float that equals it.
+
+    :raises InvalidStepError: for what is neither an int within 2**53 nor a
+        finite float.
+    """
+    if isinstance(step, float):
+        if math.isfinite(step):
+            return float(step)
+    elif not isinstance(step, bool):
+        try:
+            index = operator.index(step)  # type: ignore[arg-type]  # TypeError is the check
+        except TypeError:
+            plain = _plain(step)
+            if isinstance(plain, float) and math.isfinite(plain):
+                return plain
+        else:
+            if -MAX_STEP <= index <= MAX_STEP:
+                return float(index)
+    raise InvalidStepError(
+        f'a step cannot be {_described(step)}; give an int within 2**53 or a finite float'
+    )
+
+
+def shown_step(step: float) -> int | float:
+    """Return a stored step as it reads back: an integral one is an int."""
+    return int(step) if step.is_integer() else step
+
+
+def checked_timestamp(timestamp: object) -> float:
+    """Return a timestamp in seconds since the epoch; a naive datetime is local time.
+
+    :raises InvalidTimestampError: for what is neither a finite number nor a datetime.
+    """
+    plain = _plain(timestamp)
+    try:
+        if isinstance(plain, datetime):
+            return plain.timestamp()
+        if isinstance(plain, (int, float)) and not isinstance(plain, bool):
+            seconds = float(plain)
+            if math.isfinite(seconds):
+                return seconds
+    except (OverflowError, OSError, ValueError):
+        pass
+    raise InvalidTimestampError(
+        f'a timestamp cannot be {_described(timestamp)}; '
+        'give finite seconds since the epoch, or a datetime'
+    )
+
+
+def encode(value: AtomValue) -> bytes:
+    """Return the stored form of a checked value, or of a list of checked values.
+
+    :raises UnsupportedValueError: when it takes more than ``MAX_TEXT`` bytes.
+    """
+    encoded = _dumps(value)
+    if len(encoded) > MAX_TEXT:
+        raise UnsupportedValueError(
+            f'a value of {len(encoded):,} bytes is over the limit of {MAX_TEXT:,}; '
+            'keep it in a file of its own and log its path'
+        )
+    return encoded
+
+
+def encode_points(points: list[list[Any]]) -> bytes:
+    """Return the stored form of a column, or of rows, of checked values."""
+    return _dumps(points)
+
+
+def decode(stored: bytes) -> Any:
+    """Return the value that ``encode`` was given.
+
+    :raises ValueError: when the bytes are not what ``encode`` returns.
+    """
+    return json.loads(stored.decode('utf-8', 'surrogatepass'), object_hook=_untagged)
+
+
+def _dumps(value: Any) -> bytes:
+    # Not ASCII escapes: two lone surrogates in a row would be read back as one character.
+    text = json.dumps(_tagged(value), ensure_ascii=False, separators=(',', ':'))
+    return text.encode('utf-8', 'surrogatepass')
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_tagged(item) for item in value]
+    if isinstance(value, datetime):
+        tagged: dict[str, object] = {'datetime': value.isoformat()}
+        return {**tagged, 'fold': 1} if value.fold else tagged
+    # Beyond 64 bits as hex: CPython limits decimal conversion to 4,300 digits.
+    if isinstance(value, int) and value.bit_length() > 64:
+        return {'int': hex(value)}
+    return value
+
+
+def _untagged(tagged: dict[str, Any]) -> Any:
+    if 'int' in tagged:
+        return int(tagged['int'], 16)
+    return datetime.fromisoformat(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+
+
+_UNSUPPORTED: Any = object()
+_SCALARS = frozenset({bool, int, float, str, datetime, type(None)})
+
+
+def _plain(value: object) -> Any:
+    """Return the scalar of Python's own that equals a value, or ``_UNSUPPORTED``."""
+    kind = type(value)
+    if kind is str:
+        return _within_limit(value)  # type: ignore[arg-type]  # kind is the check
+    if kind in _SCALARS:
+        return value
+    if isinstance(value, str):
+        return _within_limit(str.__str__(value))
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, datetime):
+        return _plain_datetime(value)
+    if not callable(getattr(value, 'item', None)) or _is_time(value):
+        return _UNSUPPORTED
+    try:
+        item = value.item()  # type: ignore[attr-defined]  # callable is the check
+    except Exception:  # an array of several elements, or an item() of another meaning
+        return _UNSUPPORTED
+    return item if type(item) in _SCALARS else _UNSUPPORTED
+
+
+def _plain_datetime(value: datetime) -> Any:
+    # pandas.Timestamp is a datetime that can hold nanoseconds, and NaT one without a date.
+    if getattr(value, 'nanosecond', 0):
+        return _UNSUPPORTED
+    try:
+        return datetime(
+            value.year, value.month, value.day, value.hour, value.minute, value.second,
+            value.microsecond, value.tzinfo, fold=value.fold,
+        )  # fmt: skip
+    except (TypeError, ValueError):
+        return _UNSUPPORTED
+
+
+def _is_time(value: object) -> bool:
+    # item() of a datetime64[ns] is an int of nanoseconds: a number that nobody has meant.
+    return getattr(getattr(value, 'dtype', None), 'kind', None) in ('m', 'M')
+
+
+def _within_limit(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise UnsupportedValueError(
+            f'a str of {len(text):,} characters is over the limit of {MAX_TEXT:,}; '
+            'keep it in a file of its own and log its path'
+        )
+    return text
+
+
+def _exact_float(number: int) -> float:
+    try:
+        converted = float(number)
+    except OverflowError:
+        converted = math.inf
+    if converted != number:
+        raise UnsupportedValueError(
+            f'a series holds floats, and none equals the int {_described(number)}; '
+            'log float(value) to have it rounded, or str(value) to keep it'
+        )
+    return converted
+
+
+def _described(value: object) -> str:
+    """Return the type and the beginning of the repr of a value, for an error."""
+    try:
+        text = repr(value)
+    except Exception:  # a repr that fails, or an int too long for decimal digits
+        return f'a value of type {type(value).__name__}'
+    shown = text if len(text) <= 60 else f'{text[:57]}...'
+    return f'{shown} ({type(value).__name__})'

@@ -1,0 +1,64 @@
+"""Defines variables and container types.
+
+Neptune defines three container types: Atom, Series, and Set.
+
+A variable is one container at one path of an experiment. Its container is
+fixed by the write that creates it. The type of its content is fixed with it in
+a Series and a Set, while an Atom takes a new one with each ``assign``.
+
+Detailed documentation on creating / modifying / reading variables of a
+container type is in the documentation of that type, e.g.
+
+>>> help(Series)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = ['Atom', 'Namespace', 'Series', 'Set']
+
+
+class Atom:
+    """
+    Modifying / initializing methods: assign
+    Reading methods: read
+
+    Holds one value: a bool, an int of any size, a float, a str, a datetime,
+    None, or a list of these. ``assign`` replaces the whole value, and may
+    change its type. A tuple reads back as a list.
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ('assign', 'read')
+
+
+class Series:
+    """
+    Writing / initializing methods: log, extend
+    Reading methods: tail, all
+
+    Holds points in the order in which they were logged, each with a step, a
+    timestamp in seconds since the epoch, and a value. All values are float, or
+    all str, or all datetime, as the first ``log`` was.
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ('log', 'extend', 'tail', 'all')
+
+
+class Set:
+    """
+    Modifying / initializing methods: add
+    Writing methods: remove, reset
+    Reading methods: get
+
+    Holds distinct values of one type: str, int, float or bool, as the first
+    ``add`` had them. ``reset`` replaces all of them, and may change the type.
+    """
+
+    methods: ClassVar[tuple[str, ...]] = ('add', 'remove', 'reset', 'get')
+
+
+class Namespace:
+    """
+    A path that has variables below it, and holds no value of its own.
+    """
