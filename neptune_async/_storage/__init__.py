@@ -1,0 +1,1 @@
+"""Where experiments are kept: one protocol, and an implementation for each kind of store."""

@@ -1,0 +1,135 @@
+"""What the engine asks of a store, and what it gets back.
+
+A store is driven from one event loop. Calls of several tasks may overlap; each
+is atomic. It raises ``StorageError`` for its own faults, ``StorageBusyError`` where
+trying again is all that is needed, and the two signals below, after which
+nothing of the batch is stored and the engine sends it again, put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from neptune_async._model.operations import Batch, Variable
+from neptune_async._storage.chunks import Points
+from neptune_async.exceptions import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment as storage knows it.
+
+    :ivar epoch: how often variables have been deleted from it.
+    """
+
+    id: int
+    name: str
+    epoch: int
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What a committed batch came to.
+
+    :ivar experiments: the experiments of its parts, by the id that each part
+        had named; a part whose experiment was gone has made it anew.
+    :ivar rejections: operations that storage could not take.
+    """
+
+    experiments: dict[int, ExperimentRecord] = field(default_factory=dict)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+class VariableConflict(Exception):
+    """Other processes made variables at paths that the batch makes variables at.
+
+    :ivar found: the variable that is there, by experiment and the batch's id.
+    """
+
+    def __init__(self, found: Mapping[tuple[int, int], Variable]) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class StaleEpoch(Exception):
+    """Variables that the batch may name were deleted since its sender last looked."""
+
+    def __init__(self, experiment_id: int) -> None:
+        super().__init__(experiment_id)
+        self.experiment_id = experiment_id
+
+
+class Storage(Protocol):
+    """A store of experiments."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people to read: no password."""
+
+    @property
+    def spill_folder(self) -> Path | None:
+        """Where to keep what could not be stored; None if that is of no use."""
+
+    async def open(self, *, writable: bool) -> None:
+        """Connect; make what is missing if ``writable``, change nothing if not."""
+
+    async def close(self) -> None:
+        """Let go of everything; what was committed stays."""
+
+    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
+        """Make an experiment; None is the next free ``EXP-1``, ``EXP-2``, ...
+
+        :returns: None if the name is taken.
+        """
+
+    async def find_experiment(self, name: str) -> ExperimentRecord | None:
+        """Return the experiment of that name."""
+
+    async def list_experiments(self) -> list[str]:
+        """Return all names, in the order in which they were made."""
+
+    async def delete_experiment(self, name: str) -> bool:
+        """Delete an experiment with all that it holds; False if there is none."""
+
+    async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
+        """Return the variables below a namespace, or all, by path."""
+
+    async def find_variable(self, experiment_id: int, path: str) -> Variable | None:
+        """Return the variable at a path."""
+
+    async def write(self, batch: Batch, *, careful: bool = False) -> Receipt:
+        """Apply a batch in one transaction, or not at all; twice is once.
+
+        :param careful: apply operation by operation, and reject those that fail.
+        :raises VariableConflict: when a path has a variable of another id.
+        :raises StaleEpoch: when a part's epoch is not the experiment's.
+        """
+
+    async def compact(self, *, everything: bool = False) -> None:
+        """Merge the small pieces that writes have left; without
+        ``everything`` only once that they are many.
+        """
+
+    async def largest_steps(self, experiment_id: int) -> dict[str, float]:
+        """Return the largest step of each series that has points, by path."""
+
+    async def read_atom(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, bytes | None] | None:
+        """Return the variable at a path, and its encoded value if it is an atom."""
+
+    async def read_set(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, Sequence[bytes]] | None:
+        """Return the variable at a path, and its encoded members if it is a set."""
+
+    async def read_series(
+        self, experiment_id: int, path: str, last: int | None, steps: bool, times: bool
+    ) -> tuple[Variable, Sequence[Points]] | None:
+        """Return the variable at a path, and its points if it is a series,
+        in pieces: all, or at least the ``last`` ones. Steps and times that are
+        not asked for may be left out.
+        """

@@ -1,0 +1,80 @@
+"""Which kind of store a URL or a path names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from neptune_async._storage.base import Storage
+from neptune_async._storage.sqlite import SQLiteStorage
+from neptune_async.exceptions import InvalidStorageError
+
+DEFAULT = '.neptune_async/experiments.db'
+ENVIRONMENT_VARIABLE = 'NEPTUNE_ASYNC_STORAGE'
+ENTRY_POINTS = 'neptune_async.storages'
+
+MEMORY = 'sqlite://:memory:'
+
+StorageFactory: TypeAlias = Callable[[str], Storage]
+"""Takes a URL of its scheme, connects to nothing yet."""
+
+_SCHEME = re.compile('([A-Za-z][A-Za-z0-9+.-]*)://')
+
+
+def resolve(storage: str | os.PathLike[str] | None) -> str:
+    """Return the URL of a store; equal for all ways to name the same one.
+
+    :param storage: a path, ``:memory:`` or a URL; None is what the environment
+        variable ``NEPTUNE_ASYNC_STORAGE`` says, else ``.neptune_async/experiments.db``.
+    :raises InvalidStorageError: for what is neither str nor path, or is empty.
+    """
+    if storage is None:
+        storage = os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
+    try:
+        named = os.fspath(storage)
+    except TypeError:
+        named = None
+    if not isinstance(named, str) or not named or '\0' in named:
+        raise InvalidStorageError(
+            f"storage must be a path, ':memory:' or a URL such as 'sqlite:///runs.db', "
+            f'not {storage!r}'
+        )
+    if named in (':memory:', 'sqlite:///:memory:', MEMORY):
+        return MEMORY
+    if not _SCHEME.match(named):
+        return f'sqlite:///{os.path.realpath(named)}'
+    if named.startswith('sqlite://'):
+        return f'sqlite:///{os.path.realpath(_sqlite_path(named))}'
+    return named
+
+
+def create(url: str) -> Storage:
+    """Return the store that a resolved URL names, not yet connected.
+
+    :raises InvalidStorageError: when no kind of store has the URL's scheme.
+    """
+    scheme = url.partition('://')[0]
+    if scheme == 'sqlite':
+        return SQLiteStorage(url.removeprefix('sqlite://').removeprefix('/'))
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        if entry_point.name == scheme:
+            factory: StorageFactory = entry_point.load()
+            return factory(url)
+    raise InvalidStorageError(
+        f"no storage is known for the scheme {scheme!r}; give a path, ':memory:' or "
+        "'sqlite:///runs.db', or install the package that brings it"
+    )
+
+
+def _sqlite_path(url: str) -> str:
+    """Return the path in a URL: three slashes before a relative one, four before an absolute."""
+    path = unquote(url.removeprefix('sqlite://'))
+    if not path.startswith('/') or path == '/':
+        raise InvalidStorageError(
+            f"{url!r} names no file; write 'sqlite:///relative.db' or 'sqlite:////absolute.db'"
+        )
+    return path[1:]

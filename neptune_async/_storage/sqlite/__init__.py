@@ -1,0 +1,45 @@
+"""A store in one SQLite file, and what a stranger needs to read it.
+
+The file has ``application_id`` 0x4E415379 ('NASy') and its schema's version in
+``user_version``; it is in WAL mode, so copy it together with its ``-wal`` file.
+
+``experiments``
+    One row an experiment. ``epoch`` counts how often variables were deleted.
+``variables``
+    One row a variable: the experiment, the path, the container (``atom``,
+    ``series`` or ``set``) and the type of the content (``bool``, ``int``,
+    ``float``, ``str``, ``datetime``, ``none`` or ``list``).
+``atoms``, ``members``
+    The value of an atom, the members of a set: JSON in UTF-8, as
+    ``neptune_async._model.values`` tells.
+``chunks``
+    Points of one series, up to 8,192 a row, in the order in which they were
+    logged: ``first`` counts the points before. Columns are packed in the forms
+    of ``neptune_async._storage.chunks``; without ``stride`` there is a column
+    of steps, else step i is ``first_step + stride * i``. ``largest_step`` and
+    ``last_time`` tell where the series stands at the end of the row, ``crc32``
+    is that of values, steps and times, one after the other.
+``log``
+    Points that were not made into chunks yet, of all series of an experiment,
+    a row a flush. Form ``f8``: four float64 a point, little endian: twice the
+    variable's id (plus one where the user gave the timestamp), the step (NaN:
+    one more than the largest before it), the timestamp, the value. Form
+    ``json``: a list of such points whose values are str or datetime.
+``writers``
+    The last batch of each process that wrote, so that a batch that is sent
+    twice is stored once.
+``rejected``
+    Operations that were accepted by a process and could not be stored.
+
+A chunk of floats in five lines, with NumPy::
+
+    values, form = connection.execute('SELECT "values", values_form FROM chunks '
+        'WHERE variable_id = ? AND first = ?', (variable_id, 0)).fetchone()
+    values = numpy.frombuffer(zlib.decompress(values) if form == 'f8+zlib' else values, '<f8')
+    raw = numpy.frombuffer(zlib.decompress(times), 'u1')    # of times_form 'ulp'
+    times = raw.reshape(8, -1).T.copy().view('<i8').cumsum().view('<f8')
+"""
+
+from neptune_async._storage.sqlite.storage import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
+
+__all__ = ['APPLICATION_ID', 'SCHEMA_VERSION', 'SQLiteStorage']

@@ -1,0 +1,242 @@
+"""Reading variables from a SQLite store: chunks first, then what is still in the log."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neptune_async._model.operations import (
+    POINT_FIELDS,
+    Variable,
+    point_key,
+    variable_of,
+)
+from neptune_async._model.values import decode
+from neptune_async._storage.chunks import (
+    Chunk,
+    Columns,
+    Points,
+    SeriesEnd,
+    checksum,
+    columns_of,
+    expanded,
+    joined,
+    little_endian,
+    resolved,
+    text_columns_by_variable,
+    unpacked,
+)
+from neptune_async._storage.sqlite.sql import below, find_variable, transaction
+from neptune_async.exceptions import StorageFormatError
+
+_CHUNK_COLUMNS = (
+    'first, count, first_step, stride, largest_step, last_time, '
+    'values_form, "values", steps_form, steps, times_form, times, crc32'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkTail:
+    """The last chunk of a series, or of a part of it, without its points."""
+
+    first: int
+    count: int
+    largest_step: float
+    last_time: float
+
+    @property
+    def end(self) -> SeriesEnd:
+        """Where the series stands after it."""
+        return SeriesEnd(self.first + self.count, self.largest_step, self.last_time)
+
+
+def list_variables(
+    connection: sqlite3.Connection, experiment_id: int, namespace: str | None
+) -> list[Variable]:
+    """Return the variables below a namespace, or all, by path."""
+    sql = 'SELECT id, path, container, content FROM variables WHERE experiment_id = ?'
+    bounds: tuple[object, ...] = (experiment_id,)
+    if namespace is not None:
+        sql += ' AND path >= ? AND path < ?'
+        bounds += below(namespace)
+    return [Variable(*row) for row in connection.execute(f'{sql} ORDER BY path', bounds).fetchall()]
+
+
+def read_atom(
+    connection: sqlite3.Connection, experiment_id: int, path: str
+) -> tuple[Variable, bytes | None] | None:
+    """Return the variable at a path, and its encoded value if it is an atom."""
+    row = connection.execute(
+        'SELECT id, path, container, content, value FROM variables '
+        'LEFT JOIN atoms ON variable_id = id WHERE experiment_id = ? AND path = ?',
+        (experiment_id, path),
+    ).fetchone()
+    return row and (Variable(*row[:4]), row[4])
+
+
+def read_set(
+    connection: sqlite3.Connection, experiment_id: int, path: str
+) -> tuple[Variable, Sequence[bytes]] | None:
+    """Return the variable at a path, and its encoded members if it is a set."""
+    with transaction(connection, 'DEFERRED'):
+        variable = find_variable(connection, experiment_id, path)
+        if variable is None:
+            return None
+        rows = connection.execute(
+            'SELECT member FROM members WHERE variable_id = ?', (variable.id,)
+        )
+        return variable, [row[0] for row in rows.fetchall()]
+
+
+def read_series(
+    connection: sqlite3.Connection,
+    experiment_id: int,
+    path: str,
+    last: int | None,
+    steps: bool,
+    times: bool,
+) -> tuple[Variable, Sequence[Points]] | None:
+    """Return the variable at a path, and its points if it is a series, in pieces."""
+    with transaction(connection, 'DEFERRED'):
+        variable = find_variable(connection, experiment_id, path)
+        if variable is None:
+            return None
+        if variable.container != 'series':
+            return variable, []
+        tail = find_tail(connection, variable.id)
+        logged = _logged(connection, experiment_id, variable)
+        pieces = [resolved(joined(logged), end_of(tail))] if logged else []
+        wanted = None if last is None else last - sum(map(len, pieces))
+        chunks = _read_chunks(connection, variable.id, tail, wanted)
+    return variable, [*(unpack_chunk(chunk, steps, times) for chunk in chunks), *pieces]
+
+
+def largest_steps(connection: sqlite3.Connection, experiment_id: int) -> dict[str, float]:
+    """Return the largest step of each series that has points, by path."""
+    largest = {}
+    with transaction(connection, 'DEFERRED'):
+        for variable in list_variables(connection, experiment_id, None):
+            if variable.container == 'series':
+                end = end_of(find_tail(connection, variable.id))
+                steps = [end.largest_step]
+                logged = _logged(connection, experiment_id, variable)
+                if logged:
+                    steps += expanded(resolved(joined(logged), end).steps)
+                largest[variable.path] = max(steps)
+    return {path: step for path, step in largest.items() if step > -math.inf}
+
+
+def find_tail(
+    connection: sqlite3.Connection, variable_id: int, before: int | None = None
+) -> ChunkTail | None:
+    """Return the last chunk of a series, or the last before a position, without its points."""
+    row = connection.execute(
+        'SELECT first, count, largest_step, last_time FROM chunks '
+        'WHERE variable_id = ? AND first < ? ORDER BY first DESC LIMIT 1',
+        (variable_id, 2**62 if before is None else before),
+    ).fetchone()
+    return row and ChunkTail(*row)
+
+
+def end_of(tail: ChunkTail | None) -> SeriesEnd:
+    """Return where a series stands that has this tail, or no chunk at all."""
+    return SeriesEnd() if tail is None else tail.end
+
+
+def read_chunk(connection: sqlite3.Connection, variable_id: int, first: int) -> Chunk:
+    """Return the chunk of a series that begins at a position."""
+    row = connection.execute(
+        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = ? AND first = ?',
+        (variable_id, first),
+    ).fetchone()
+    return _chunk(variable_id, row)
+
+
+def unpack_chunk(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
+    """Return the points of a chunk; a column that is not wanted stays empty."""
+    try:
+        return unpacked(chunk, steps, times)
+    except ValueError as error:
+        raise StorageFormatError(_damaged(f'a chunk at point {chunk.first}', error)) from error
+
+
+def decoded_log_row(form: str, count: int, crc32: int, stored: bytes) -> array[float] | list[Any]:
+    """Return the points of a log row: interleaved floats, or rows with a text or datetime."""
+    if zlib.crc32(stored) != crc32:
+        raise StorageFormatError(_damaged('a row of the log'))
+    points: array[float] | list[Any] = (
+        decode(stored) if form == 'json' else little_endian(array('d', stored))
+    )
+    fields = 1 if form == 'json' else POINT_FIELDS
+    if len(points) != count * fields:
+        raise StorageFormatError(_damaged('a row of the log', 'it has another number of points'))
+    return points
+
+
+def _logged(
+    connection: sqlite3.Connection, experiment_id: int, variable: Variable
+) -> list[Columns]:
+    """Return the points of a series that are not in chunks yet, one piece a log row."""
+    if variable.content != 'float':
+        rows = connection.execute(
+            'SELECT form, count, crc32, points FROM log '
+            "WHERE experiment_id = ? AND form = 'json' ORDER BY id",
+            (experiment_id,),
+        ).fetchall()
+        texts: list[Any] = []
+        for row in rows:
+            texts += decoded_log_row(*row)
+        own = [text for text in texts if variable_of(text[0]) == variable.id]
+        return [columns for _, columns in text_columns_by_variable(own)]
+    # SQLite looks for the key, in both its forms, much faster than Python would. Bytes that
+    # look like it elsewhere in a point cost time, but change nothing.
+    keys = [
+        little_endian(array('d', [point_key(variable.id, explicit)])).tobytes()
+        for explicit in (False, True)
+    ]
+    rows = connection.execute(
+        "SELECT form, count, crc32, points FROM log WHERE experiment_id = ? AND form = 'f8' "
+        'AND (instr(points, ?) OR instr(points, ?)) ORDER BY id',
+        (experiment_id, *keys),
+    ).fetchall()
+    pieces = (columns_of(variable.id, _floats(*row)) for row in rows)
+    return [piece for piece in pieces if len(piece.keys)]
+
+
+def _floats(form: str, count: int, crc32: int, stored: bytes) -> array[float]:
+    points = decoded_log_row(form, count, crc32, stored)
+    assert isinstance(points, array)
+    return points
+
+
+def _read_chunks(
+    connection: sqlite3.Connection, variable_id: int, tail: ChunkTail | None, last: int | None
+) -> list[Chunk]:
+    """Return the chunks of a series that hold its ``last`` points, or all."""
+    if tail is None or (last is not None and last <= 0):
+        return []
+    start = 0 if last is None else max(0, tail.first + tail.count - last)
+    rows = connection.execute(
+        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = ?1 AND first >= '
+        '(SELECT max(first) FROM chunks WHERE variable_id = ?1 AND first <= ?2) ORDER BY first',
+        (variable_id, start),
+    )
+    return [_chunk(variable_id, row) for row in rows.fetchall()]
+
+
+def _chunk(variable_id: int, row: tuple[Any, ...]) -> Chunk:
+    chunk = Chunk(*row[:-1])
+    if checksum(chunk) != row[-1]:
+        raise StorageFormatError(
+            _damaged(f'the chunk of variable {variable_id} at point {chunk.first}')
+        )
+    return chunk
+
+
+def _damaged(what: str, error: object = 'its checksum differs') -> str:
+    return f'{what} is damaged: {error}; restore the file from a backup'

@@ -1,0 +1,64 @@
+"""What every module that speaks SQL to a SQLite store needs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from neptune_async._model.operations import Variable
+
+_MOST_PARAMETERS = 900
+"""SQLite before 3.32 takes 999 in a statement."""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str = 'IMMEDIATE') -> Iterator[None]:
+    """Commit what the body does, or nothing of it.
+
+    ``IMMEDIATE`` takes the write lock at once: a transaction that read first
+    could not take it later without failing, however long it waited.
+    """
+    connection.execute(f'BEGIN {kind}')
+    try:
+        yield
+        connection.execute('COMMIT')
+    finally:
+        # A full disk or an I/O error may have rolled it back already.
+        if connection.in_transaction:
+            connection.execute('ROLLBACK')
+
+
+def insert_rows(
+    connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[object]]
+) -> None:
+    """Execute an INSERT whose ``{rows}`` stands for the rows to insert, many a statement.
+
+    Not executemany, which gives up the GIL at every row, and takes up to 5 ms
+    to get it back while another thread computes.
+    """
+    if not rows:
+        return
+    width = len(rows[0])
+    row = f'({", ".join("?" * width)})'
+    most = _MOST_PARAMETERS // width
+    for start in range(0, len(rows), most):
+        some = rows[start : start + most]
+        connection.execute(
+            statement.format(rows=', '.join([row] * len(some))),
+            [value for values in some for value in values],
+        )
+
+
+def find_variable(connection: sqlite3.Connection, experiment_id: int, path: str) -> Variable | None:
+    """Return the variable at a path."""
+    row = connection.execute(
+        'SELECT id, path, container, content FROM variables WHERE experiment_id = ? AND path = ?',
+        (experiment_id, path),
+    ).fetchone()
+    return row and Variable(*row)
+
+
+def below(path: str) -> tuple[str, str]:
+    """Return the bounds, the second excluded, of the paths below a namespace."""
+    return f'{path}/', f'{path}0'  # '0' is the character after '/'

@@ -1,0 +1,316 @@
+"""``SQLiteStorage``: the protocol of a store, on one aiosqlite connection."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+
+from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
+from neptune_async._storage.base import ExperimentRecord, Receipt
+from neptune_async._storage.chunks import Points
+from neptune_async._storage.forking import FORK_GUARD
+from neptune_async._storage.sqlite import reading
+from neptune_async._storage.sqlite.compaction import compact_log
+from neptune_async._storage.sqlite.sql import find_variable, transaction
+from neptune_async._storage.sqlite.writing import (
+    delete_variables,
+    insert_experiment,
+    write_batch,
+)
+from neptune_async.exceptions import StorageBusyError, StorageError, StorageFormatError
+
+APPLICATION_ID = 0x4E415379  # 'NASy', what `file` and PRAGMA application_id show
+SCHEMA_VERSION = 1
+MEMORY = ':memory:'
+
+_LOG_POINTS = 2**16
+"""Points in the log after which they are turned into chunks."""
+_POINTS_A_SERIES = 32
+"""Points that a series has in the log on average before that is worth a chunk row."""
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+
+class SQLiteStorage:
+    """Experiments in one SQLite file, or in memory with ``:memory:``.
+
+    Each method is one function on the connection's thread, because an await
+    costs two thread hops, of up to 5 ms each while another thread computes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: aiosqlite.Connection | None = None
+        self._logged: dict[int, int] = {}
+        self._compact_at: dict[int, int] = {}
+
+    @property
+    def location(self) -> str:
+        return self._path
+
+    @property
+    def spill_folder(self) -> Path | None:
+        return None if self._path == MEMORY else Path(f'{self._path}.spilled').absolute()
+
+    async def open(self, *, writable: bool) -> None:
+        await self.close()
+        if self._path == MEMORY:
+            writable = True
+        elif writable:
+            self._make_folder()
+        # No busy timeout: the engine waits between attempts, so that a fork need not.
+        self._connection = aiosqlite.connect(
+            self._target(writable), uri=True, isolation_level=None, timeout=0,
+            cached_statements=256,
+        )  # fmt: skip
+        try:
+            await self._call(_connected(self._connection))
+            await self._run(_prepare, self._path, writable)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._call(connection.close())
+
+    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
+        return await self._run(_create_experiment, name)
+
+    async def find_experiment(self, name: str) -> ExperimentRecord | None:
+        return await self._run(_find_experiment, name)
+
+    async def list_experiments(self) -> list[str]:
+        return await self._run(_list_experiments)
+
+    async def delete_experiment(self, name: str) -> bool:
+        return await self._run(_delete_experiment, name)
+
+    async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
+        return await self._run(reading.list_variables, experiment_id, namespace)
+
+    async def find_variable(self, experiment_id: int, path: str) -> Variable | None:
+        return await self._run(find_variable, experiment_id, path)
+
+    async def write(self, batch: Batch, *, careful: bool = False) -> Receipt:
+        receipt = await self._run(write_batch, batch, careful)
+        for part in batch.parts:
+            points = len(part.points) // POINT_FIELDS + len(part.texts)
+            experiment = receipt.experiments.get(part.experiment_id)
+            if points and experiment:
+                self._logged[experiment.id] = self._logged.get(experiment.id, 0) + points
+        return receipt
+
+    async def compact(self, *, everything: bool = False) -> None:
+        due = [
+            experiment_id
+            for experiment_id, points in self._logged.items()
+            if everything or points >= self._compact_at.get(experiment_id, _LOG_POINTS)
+        ]
+        for experiment_id in due:
+            series = await self._run(compact_log, experiment_id)
+            self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
+            del self._logged[experiment_id]
+        if everything and due:
+            await self._run(_give_back_pages)
+
+    async def largest_steps(self, experiment_id: int) -> dict[str, float]:
+        return await self._run(reading.largest_steps, experiment_id)
+
+    async def read_atom(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, bytes | None] | None:
+        return await self._run(reading.read_atom, experiment_id, path)
+
+    async def read_set(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, Sequence[bytes]] | None:
+        return await self._run(reading.read_set, experiment_id, path)
+
+    async def read_series(
+        self, experiment_id: int, path: str, last: int | None, steps: bool, times: bool
+    ) -> tuple[Variable, Sequence[Points]] | None:
+        return await self._run(reading.read_series, experiment_id, path, last, steps, times)
+
+    # ── The connection ───────────────────────────────────────────────────────
+
+    def _target(self, writable: bool) -> str:
+        if self._path == MEMORY:
+            return 'file::memory:'
+        return f'file:{quote(str(Path(self._path).absolute()))}?mode={"rwc" if writable else "ro"}'
+
+    def _make_folder(self) -> None:
+        try:
+            Path(self._path).absolute().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f'cannot open the store {self._path}: {error}') from error
+
+    async def _run(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a function on the connection's thread, with the sqlite3 connection before its
+        arguments.
+
+        aiosqlite has no public call for this; ``_execute`` is what all its own
+        methods use, and tests/storage/test_sqlite.py fails if it changes.
+        """
+        connection = self._connection
+        if connection is None:
+            raise StorageError(f'the store {self._path} is not open')
+
+        def attempt() -> T:
+            with FORK_GUARD:
+                return function(connection._conn, *args, **kwargs)
+
+        answer: Awaitable[T] = connection._execute(attempt)  # type: ignore[no-untyped-call]
+        return await self._call(answer)
+
+    async def _call(self, awaitable: Awaitable[T]) -> T:
+        try:
+            return await awaitable
+        except sqlite3.Error as error:
+            translated = _translated(error, self._path)
+            if translated is None:
+                raise
+            raise translated from error
+
+
+async def _connected(connection: aiosqlite.Connection) -> None:
+    await connection
+
+
+def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
+    """Return the error of ours for a fault of the store; None for another's."""
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        if 'locked' in text or 'locking protocol' in text:
+            return StorageBusyError(f'the store {path} is held by another process: {text}')
+        if 'unable to open' in text:
+            return StorageError(f'cannot open the store {path}: {_why_unopened(path) or text}')
+        return StorageError(f'the store {path} failed: {text}')
+    if type(error) is sqlite3.DatabaseError:
+        return StorageFormatError(
+            f'{path} is no store of neptune_async, or is damaged: {text}; '
+            'nothing was changed; name another file, or restore this one'
+        )
+    return None
+
+
+def _why_unopened(path: str) -> str | None:
+    file = Path(path).absolute()
+    if not file.exists():
+        if file.parent.is_dir() and not os.access(file.parent, os.W_OK):
+            return f'the folder {file.parent} is not writable'
+        return 'there is no such file'
+    if file.is_dir():
+        return 'it is a folder; name a file in it'
+    return None
+
+
+# ── Opening ──────────────────────────────────────────────────────────────────
+
+
+def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> None:
+    """Make sure that the file is a store of ours; make it one if it is new and empty."""
+    is_ours = _is_ours(connection, path)
+    if not writable:
+        if not is_ours:
+            raise StorageFormatError(f'{path} is empty: no experiment was ever stored in it')
+        return
+    if not is_ours:
+        # Only before the first table: then a deleted log can be cut off the file's end.
+        connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
+    connection.execute('PRAGMA journal_mode = WAL')
+    connection.execute('PRAGMA synchronous = NORMAL')
+    if not is_ours:
+        with transaction(connection):
+            if not _is_ours(connection, path):
+                _create_schema(connection)
+
+
+def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
+    (application,) = connection.execute('PRAGMA application_id').fetchone()
+    (version,) = connection.execute('PRAGMA user_version').fetchone()
+    (tables,) = connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
+    if application == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise StorageFormatError(
+                f'{path} has schema {version}, this version of neptune_async knows '
+                f'{SCHEMA_VERSION}; nothing was changed; upgrade neptune_async to open it'
+            )
+        return True
+    if application or version or tables:
+        raise StorageFormatError(
+            f'{path} is a SQLite file of something else than neptune_async; '
+            'nothing was changed; name another file'
+        )
+    return False
+
+
+def _create_schema(connection: sqlite3.Connection) -> None:
+    schema = files('neptune_async._storage.sqlite').joinpath('schema.sql').read_text()
+    # Not executescript, which would commit first.
+    for statement in schema.split(';\n'):
+        connection.execute(statement)
+    connection.execute(f'PRAGMA application_id = {APPLICATION_ID}')
+    connection.execute(f'PRAGMA user_version = {SCHEMA_VERSION}')
+
+
+def _give_back_pages(connection: sqlite3.Connection) -> None:
+    # It works as its rows are fetched, and has no columns: only executescript goes on to the end.
+    connection.executescript('PRAGMA incremental_vacuum')
+
+
+# ── Experiments ──────────────────────────────────────────────────────────────
+
+
+def _create_experiment(connection: sqlite3.Connection, name: str | None) -> ExperimentRecord | None:
+    with transaction(connection):
+        if name is None:
+            name = _free_name(connection)
+        elif _find_experiment(connection, name):
+            return None
+        return ExperimentRecord(*insert_experiment(connection, name))
+
+
+def _free_name(connection: sqlite3.Connection) -> str:
+    """Return 'EXP-1', or one more than the largest number there is."""
+    (largest,) = connection.execute(
+        'SELECT max(CAST(substr(name, 5) AS INTEGER)) FROM experiments '
+        "WHERE name GLOB 'EXP-[1-9]*' AND substr(name, 5) NOT GLOB '*[^0-9]*'"
+    ).fetchone()
+    return f'EXP-{(largest or 0) + 1}'
+
+
+def _find_experiment(connection: sqlite3.Connection, name: str) -> ExperimentRecord | None:
+    row = connection.execute(
+        'SELECT id, name, epoch FROM experiments WHERE name = ?', (name,)
+    ).fetchone()
+    return row and ExperimentRecord(*row)
+
+
+def _list_experiments(connection: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in connection.execute('SELECT name FROM experiments ORDER BY id')]
+
+
+def _delete_experiment(connection: sqlite3.Connection, name: str) -> bool:
+    with transaction(connection):
+        experiment = _find_experiment(connection, name)
+        if experiment is None:
+            return False
+        delete_variables(connection, experiment.id, None)
+        connection.execute('DELETE FROM log WHERE experiment_id = ?', (experiment.id,))
+        connection.execute('DELETE FROM experiments WHERE id = ?', (experiment.id,))
+        return True

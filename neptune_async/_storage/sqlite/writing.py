@@ -1,0 +1,351 @@
+"""Applying a batch to a SQLite store, in one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from neptune_async._model.operations import (
+    POINT,
+    POINT_FIELDS,
+    AddMembers,
+    Assign,
+    Batch,
+    CreateVariable,
+    Delete,
+    Operation,
+    Part,
+    RemoveMembers,
+    ResetMembers,
+    TextPoint,
+    Variable,
+    variable_of,
+)
+from neptune_async._model.values import encode, encode_points
+from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, VariableConflict
+from neptune_async._storage.chunks import little_endian
+from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
+from neptune_async.exceptions import Rejection, StorageError
+
+_TEXT_ROW = 2**24
+"""Characters of texts after which a new log row begins: a row is read as a whole."""
+
+
+def write_batch(connection: sqlite3.Connection, batch: Batch, careful: bool) -> Receipt:
+    """Apply a batch, unless it has been applied before."""
+    receipt = Receipt()
+    rows = [list(_log_rows(part)) for part in batch.parts]
+    with transaction(connection):
+        if not _is_next(connection, batch):
+            return receipt
+        for part, log_rows in zip(batch.parts, rows, strict=True):
+            _apply_part(connection, part, log_rows, receipt, careful)
+        _insert_rejections(connection, receipt.rejections)
+        connection.execute(
+            'INSERT INTO writers (id, last_batch) VALUES (?, ?) '
+            'ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch',
+            (batch.writer, batch.number),
+        )
+    return receipt
+
+
+def _is_next(connection: sqlite3.Connection, batch: Batch) -> bool:
+    row = connection.execute(
+        'SELECT last_batch FROM writers WHERE id = ?', (batch.writer,)
+    ).fetchone()
+    if row is None or row[0] == batch.number - 1:
+        return True
+    if row[0] >= batch.number:
+        return False
+    raise StorageError(
+        f'batch {batch.number} of a writer does not follow its batch {row[0]}, the last in the '
+        'store; was an older copy of the file put in its place?'
+    )
+
+
+def _apply_part(
+    connection: sqlite3.Connection,
+    part: Part,
+    log_rows: Sequence[tuple[object, ...]],
+    receipt: Receipt,
+    careful: bool,
+) -> None:
+    experiment = _experiment_of(connection, part)
+    deleted: set[int] = set()
+    for kind, run in groupby(part.operations, type):
+        operations = list(run)
+        if kind is CreateVariable:
+            _create_variables(connection, experiment.id, part, operations)
+        else:
+            if careful:
+                receipt.rejections += _apply_careful(connection, experiment, operations, deleted)
+            else:
+                _apply(connection, experiment, operations, deleted)
+    if deleted:
+        log_rows = list(_log_rows(_without(part, deleted)))
+        experiment = ExperimentRecord(
+            experiment.id, experiment.name, _next_epoch(connection, experiment.id)
+        )
+    connection.executemany(
+        'INSERT INTO log (experiment_id, form, count, crc32, points) VALUES (?, ?, ?, ?, ?)',
+        [(experiment.id, *row) for row in log_rows],
+    )
+    receipt.experiments[part.experiment_id] = experiment
+    receipt.rejections += part.rejections
+
+
+def _experiment_of(connection: sqlite3.Connection, part: Part) -> ExperimentRecord:
+    """Return the part's experiment; one that was deleted is made anew for a
+    part that brings its variables along.
+    """
+    row = connection.execute(
+        'SELECT id, name, epoch FROM experiments WHERE name = ?', (part.name,)
+    ).fetchone()
+    if part.epoch is not None:
+        if row != (part.experiment_id, part.name, part.epoch):
+            raise StaleEpoch(part.experiment_id)
+        return ExperimentRecord(*row)
+    if row is None:
+        row = insert_experiment(connection, part.name)
+    return ExperimentRecord(*row)
+
+
+def insert_experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str, int]:
+    """Make an experiment and return its row: id, name, epoch."""
+    cursor = connection.execute(
+        'INSERT INTO experiments (name, created) VALUES (?, ?)', (name, time.time())
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid, name, 0
+
+
+# ── Variables ────────────────────────────────────────────────────────────────
+
+
+def _create_variables(
+    connection: sqlite3.Connection,
+    experiment_id: int,
+    part: Part,
+    creations: Sequence[Operation],
+) -> None:
+    wanted = [c.variable for c in creations if isinstance(c, CreateVariable)]
+    # One statement for all, by way of JSON: executemany gives up the GIL at every row, and
+    # takes up to 5 ms to get it back while another thread computes.
+    rows = [(v.id, v.path, v.container, v.content) for v in wanted]
+    created = connection.execute(
+        'INSERT OR IGNORE INTO variables (id, experiment_id, path, container, content) '
+        "SELECT json_extract(value, '$[0]'), ?, json_extract(value, '$[1]'), "
+        "json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)",
+        (experiment_id, json.dumps(rows)),
+    ).rowcount
+    if created == len(wanted):
+        return
+    found: dict[tuple[int, int], Variable] = {}
+    for variable in wanted:
+        there = find_variable(connection, experiment_id, variable.path)
+        if there is None:
+            # Its id was taken, by chance: ids are drawn without asking the store.
+            (free,) = connection.execute('SELECT max(id) + 1 FROM variables').fetchone()
+            there = Variable(free, variable.path, variable.container, variable.content)
+        if there.id != variable.id:
+            found[part.experiment_id, variable.id] = there
+    if found:
+        raise VariableConflict(found)
+
+
+# ── Operations ───────────────────────────────────────────────────────────────
+
+
+def _apply(
+    connection: sqlite3.Connection,
+    experiment: ExperimentRecord,
+    operations: Sequence[Operation],
+    deleted: set[int],
+) -> None:
+    """Apply operations of one kind that follow each other."""
+    first = operations[0]
+    if isinstance(first, Assign):
+        _assign(connection, [op for op in operations if isinstance(op, Assign)])
+        return
+    for operation in operations:
+        if isinstance(operation, AddMembers):
+            _add_members(connection, operation.variable_id, operation.members)
+        elif isinstance(operation, RemoveMembers):
+            _remove_members(connection, operation)
+        elif isinstance(operation, ResetMembers):
+            _reset_members(connection, operation)
+        elif isinstance(operation, Delete):
+            deleted |= delete_variables(connection, experiment.id, operation.path)
+
+
+def _apply_careful(
+    connection: sqlite3.Connection,
+    experiment: ExperimentRecord,
+    operations: Sequence[Operation],
+    deleted: set[int],
+) -> list[Rejection]:
+    """Apply operations one by one; one that fails is rejected, and the others stay."""
+    rejections: list[Rejection] = []
+    for operation in operations:
+        connection.execute('SAVEPOINT operation')
+        try:
+            _apply(connection, experiment, [operation], deleted)
+        except sqlite3.OperationalError:
+            raise  # the store's fault, not the operation's
+        except Exception as error:  # whatever the operation is, it must not take others along
+            connection.execute('ROLLBACK TO operation')
+            rejections.append(
+                Rejection(
+                    experiment.name,
+                    _path_of(connection, operation),
+                    type(operation).__name__,
+                    f'{type(error).__name__}: {error}',
+                )
+            )
+        connection.execute('RELEASE operation')
+    return rejections
+
+
+def _path_of(connection: sqlite3.Connection, operation: Operation) -> str:
+    if isinstance(operation, Delete):
+        return operation.path
+    if isinstance(operation, CreateVariable):
+        return operation.variable.path
+    row = connection.execute(
+        'SELECT path FROM variables WHERE id = ?', (operation.variable_id,)
+    ).fetchone()
+    return row[0] if row else '?'
+
+
+def _assign(connection: sqlite3.Connection, assigns: Sequence[Assign]) -> None:
+    latest = {assign.variable_id: assign for assign in assigns}
+    insert_rows(
+        connection,
+        'INSERT INTO atoms (variable_id, value) VALUES {rows} '
+        'ON CONFLICT (variable_id) DO UPDATE SET value = excluded.value',
+        [(assign.variable_id, assign.value) for assign in latest.values()],
+    )
+    ids_by_content: dict[str, list[int]] = {}
+    for assign in latest.values():
+        ids_by_content.setdefault(assign.content, []).append(assign.variable_id)
+    for content, ids in ids_by_content.items():
+        _set_content(connection, content, ids)
+
+
+def _set_content(connection: sqlite3.Connection, content: str, ids: Sequence[int]) -> None:
+    connection.execute(
+        'UPDATE variables SET content = ?1 '
+        'WHERE id IN (SELECT value FROM json_each(?2)) AND content <> ?1',
+        (content, json.dumps(ids)),
+    )
+
+
+_ZEROS = {encode(0.0): encode(-0.0), encode(-0.0): encode(0.0)}
+"""The only two members that are equal and not the same bytes."""
+
+
+def _add_members(
+    connection: sqlite3.Connection, variable_id: int, members: Iterable[bytes]
+) -> None:
+    for member in members:
+        connection.execute(
+            'INSERT OR IGNORE INTO members (variable_id, member) SELECT ?1, ?2 WHERE NOT EXISTS '
+            '(SELECT 1 FROM members WHERE variable_id = ?1 AND member = ?3)',
+            (variable_id, member, _ZEROS.get(member)),
+        )
+
+
+def _remove_members(connection: sqlite3.Connection, operation: RemoveMembers) -> None:
+    connection.executemany(
+        'DELETE FROM members WHERE variable_id = ? AND member IN (?, ?)',
+        [(operation.variable_id, member, _ZEROS.get(member)) for member in operation.members],
+    )
+
+
+def _reset_members(connection: sqlite3.Connection, operation: ResetMembers) -> None:
+    connection.execute('DELETE FROM members WHERE variable_id = ?', (operation.variable_id,))
+    _add_members(connection, operation.variable_id, operation.members)
+    _set_content(connection, operation.content, [operation.variable_id])
+
+
+def delete_variables(
+    connection: sqlite3.Connection, experiment_id: int, path: str | None
+) -> set[int]:
+    """Delete a variable and all below its path, or all of an experiment; return their ids."""
+    condition = 'experiment_id = ?'
+    bounds: tuple[object, ...] = (experiment_id,)
+    if path is not None:
+        condition += ' AND (path = ? OR (path >= ? AND path < ?))'
+        bounds += (path, *below(path))
+    rows = connection.execute(f'SELECT id FROM variables WHERE {condition}', bounds)
+    ids = {row[0] for row in rows}
+    listed = json.dumps(list(ids))
+    for table, key in (
+        ('chunks', 'variable_id'),
+        ('atoms', 'variable_id'),
+        ('members', 'variable_id'),
+        ('variables', 'id'),
+    ):
+        connection.execute(
+            f'DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))', (listed,)
+        )
+    return ids
+
+
+def _next_epoch(connection: sqlite3.Connection, experiment_id: int) -> int:
+    connection.execute('UPDATE experiments SET epoch = epoch + 1 WHERE id = ?', (experiment_id,))
+    (epoch,) = connection.execute(
+        'SELECT epoch FROM experiments WHERE id = ?', (experiment_id,)
+    ).fetchone()
+    return int(epoch)
+
+
+def _insert_rejections(connection: sqlite3.Connection, rejections: Sequence[Rejection]) -> None:
+    now = time.time()
+    connection.executemany(
+        'INSERT INTO rejected (time, experiment, path, operation, count, reason) '
+        'VALUES (?, ?, ?, ?, ?, ?)',
+        [(now, r.experiment, r.path, r.operation, r.count, r.reason) for r in rejections],
+    )
+
+
+# ── The log ──────────────────────────────────────────────────────────────────
+
+
+def _log_rows(part: Part) -> Iterator[tuple[object, ...]]:
+    """Yield the rows that hold a part's points: form, count, checksum, points."""
+    if part.points:
+        raw = little_endian(part.points).tobytes()
+        yield 'f8', len(part.points) // POINT_FIELDS, zlib.crc32(raw), raw
+    for texts in _split(part.texts):
+        encoded = encode_points([list(point) for point in texts])
+        yield 'json', len(texts), zlib.crc32(encoded), encoded
+
+
+def _split(texts: Sequence[TextPoint]) -> Iterator[list[TextPoint]]:
+    row: list[TextPoint] = []
+    size = 0
+    for point in texts:
+        row.append(point)
+        size += len(point[3]) if isinstance(point[3], str) else 0
+        if size > _TEXT_ROW:
+            yield row
+            row, size = [], 0
+    if row:
+        yield row
+
+
+def _without(part: Part, deleted: set[int]) -> Part:
+    """Return a part's points less those of variables that the part itself deletes."""
+    points = array('d')
+    raw = part.points.tobytes()
+    for key, start in zip(part.points[::POINT_FIELDS], range(0, len(raw), POINT.size), strict=True):
+        if variable_of(key) not in deleted:
+            points.frombytes(raw[start : start + POINT.size])
+    texts = [point for point in part.texts if variable_of(point[0]) not in deleted]
+    return Part(part.experiment_id, part.name, part.epoch, points=points, texts=texts)
