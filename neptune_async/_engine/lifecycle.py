@@ -1,0 +1,128 @@
+"""One worker for each store in a process, from the first use to exit or fork."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+from neptune_async._engine.state import ExperimentState
+from neptune_async._engine.worker import Worker
+from neptune_async._storage import registry
+from neptune_async.exceptions import NeptuneAsyncError
+
+logger = logging.getLogger('neptune_async')
+
+EXIT_TIMEOUT = 10.0
+"""Seconds that the end of the process waits for storage; what is left then is spilled."""
+
+# A finalizer may come in while the thread that it interrupts holds it.
+_lock = threading.RLock()
+_workers: list[Worker] = []
+
+
+def acquire(url: str, *, shared: bool = True) -> Worker:
+    """Return the worker of a store, to be given back with ``release``.
+
+    :param shared: False for a store that nobody else in the process may see.
+    """
+    with _lock:
+        for worker in _workers:
+            if shared and worker.url == url and worker.is_shared:
+                worker.users += 1
+                return worker
+        worker = Worker(url, registry.create, is_shared=shared)
+        worker.users = 1
+        _workers.append(worker)
+        _watch_in_multiprocessing()
+        return worker
+
+
+def release(worker: Worker, *, wait: bool = True) -> None:
+    """Give a worker back; the last to do so has it stop."""
+    with _lock:
+        worker.users -= 1
+        if worker.users:
+            return
+        if worker in _workers:
+            _workers.remove(worker)
+    worker.end(EXIT_TIMEOUT if wait else 0.0)
+
+
+def spill(worker: Worker, states: list[ExperimentState]) -> None:
+    """Keep what storage does not take in a file, and say so on stderr."""
+    message = worker.spill(states)
+    if message:
+        print(message, file=sys.stderr, flush=True)
+
+
+# ── Exit ─────────────────────────────────────────────────────────────────────
+
+
+def _finish() -> None:
+    """Store what is pending, or spill it; within ``EXIT_TIMEOUT`` for all stores together."""
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    with _lock:
+        workers = _workers[:]
+    for worker in workers:
+        states = [*worker.states.values()]
+        try:
+            worker.drain(max(0.0, deadline - time.monotonic()))
+        except (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError) as error:
+            logger.debug('the last flush of %s failed: %r', worker.location, error)
+        except KeyboardInterrupt:
+            pass  # a second Ctrl-C: no more waiting
+        spill(worker, states)
+        for state in states:
+            state.queue.finish()
+
+
+# Handlers that the user registers after this import run before it, and may still log.
+atexit.register(_finish)
+
+_watched: set[int] = set()
+
+
+def _watch_in_multiprocessing() -> None:
+    """Have a child of multiprocessing finish too: one that was forked ends without atexit."""
+    process = sys.modules.get('multiprocessing.process')
+    if process is None or process.parent_process() is None or os.getpid() in _watched:
+        return
+    _watched.add(os.getpid())
+    threading.Thread(target=_finish_last, name='neptune_async exit').start()
+
+
+def _finish_last() -> None:
+    """Wait for the main thread and all others that the process waits for, then finish.
+
+    A thread that is no daemon is waited for whichever way the process ends.
+    """
+    threading.main_thread().join()
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    _finish()
+
+
+# ── Fork ─────────────────────────────────────────────────────────────────────
+
+
+def _forget_parent() -> None:
+    """In a forked child: begin anew, with empty queues and no thread or connection.
+
+    What the parent had open stays open, unused: closing it here would break
+    the parent's locks on the file. What the parent had queued, it stores itself.
+    """
+    global _lock
+    _lock = threading.RLock()
+    for worker in _workers:
+        worker.abandon()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,306 @@
+"""The queue of one experiment: what was accepted and is not committed yet."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from array import array
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from neptune_async._model.operations import (
+    POINT_FIELDS,
+    CreateVariable,
+    Operation,
+    Part,
+    TextPoint,
+)
+from neptune_async.exceptions import QueueFullError
+
+logger = logging.getLogger('neptune_async')
+
+Overflow: TypeAlias = Literal['block', 'drop', 'raise']
+
+_HURRY = 2**16
+"""Points after which the worker is woken before its interval is over."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What became of the operations of an experiment, in this process.
+
+    ``accepted == committed + pending + rejected + dropped`` at any time.
+
+    :ivar accepted: operations that were offered, and not refused by an exception.
+    :ivar committed: those that are in a committed transaction.
+    :ivar pending: those that wait in memory.
+    :ivar rejected: those that were counted instead of stored: refused by
+        storage, or with ``strict=False`` by a check.
+    :ivar dropped: those that ``overflow='drop'`` dropped, or that came after
+        the interpreter had ended.
+    :ivar retries: how often writing a batch was tried again.
+    :ivar last_error: the last fault, None if there was none.
+    :ivar oldest_pending_age: seconds that the oldest pending operation has
+        waited, 0.0 if none is pending.
+    """
+
+    accepted: int
+    committed: int
+    pending: int
+    rejected: int
+    dropped: int
+    retries: int
+    last_error: Exception | None
+    oldest_pending_age: float
+
+
+class Consumer(Protocol):
+    """Whoever empties a queue."""
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is the consumer itself, which must never wait for room."""
+
+    def wake(self, hurry: bool) -> None:
+        """Have the queue emptied once the interval is over, or now."""
+
+
+class Queue:
+    """Operations in the order of the calls, filled by any thread, emptied by the worker.
+
+    Float points are 32 bytes each at the end of one buffer. Appending them is
+    a single call into C that no other thread, signal handler or interrupt can
+    come between, and the worker removes them from the front; so the hot path
+    takes no lock, which would cost it as much as all else it does. Everything
+    else happens under ``lock``, which a signal handler or a finalizer may
+    enter again.
+
+    :ivar points: ``POINT`` records.
+    :ivar append_point: takes the bytes of ``POINT.pack``.
+    :ivar mark: the length of ``points`` from which on a caller has to go
+        through ``admit``: 0 while the worker sleeps or the queue is closed.
+    :ivar settled: how many of the taken operations are committed or rejected.
+    """
+
+    __slots__ = (
+        '_consumer',
+        '_dropped',
+        '_full_reported',
+        '_has_room',
+        '_in_flight_since',
+        '_is_awake',
+        '_is_finished',
+        '_is_hurried',
+        '_operations',
+        '_others',
+        '_refused',
+        '_since',
+        '_taken',
+        '_texts',
+        'append_point',
+        'committed',
+        'lock',
+        'mark',
+        'max_pending',
+        'name',
+        'overflow',
+        'points',
+        'rejected',
+        'settled',
+    )
+
+    def __init__(self, name: str, max_pending: int, overflow: Overflow, consumer: Consumer) -> None:
+        self.name = name
+        self.max_pending = max_pending
+        self.overflow: Overflow = overflow
+        self._consumer = consumer
+        self.reset()
+
+    def reset(self) -> None:
+        """Become empty and uncounted: what a forked child starts with."""
+        # The lock may be held by a thread that the child does not have.
+        self.lock = threading.RLock()
+        self._has_room = threading.Condition(self.lock)
+        self.points = array('d')
+        self.append_point = (
+            self.points.frombytes if _gil_is_enabled() else self._append_point_locked
+        )
+        self._texts: list[TextPoint] = []
+        self._operations: list[Operation] = []
+        self._others = 0
+        self._taken = self.settled = self.committed = 0
+        self.rejected = self._refused = self._dropped = 0
+        self._since = self._in_flight_since = 0.0
+        self._is_awake = self._is_hurried = False
+        self._full_reported = self._is_finished = False
+        self.mark = 0
+
+    def _append_point_locked(self, point: bytes) -> None:
+        with self.lock:
+            self.points.frombytes(point)
+
+    # ── The caller's side ────────────────────────────────────────────────────
+
+    def admit(self, count: int) -> bool:
+        """Make sure that there is room for operations, and that the worker will come for them.
+
+        :returns: False when they are to be dropped, and were counted as dropped.
+        :raises QueueFullError: when there is no room, and the policy is 'raise'.
+        """
+        with self.lock:
+            if self._is_finished:
+                self._report_late()
+            if self._is_finished or not (self._has_room_for(count) or self._wait_for_room(count)):
+                self._dropped += count
+                return False
+            self._rouse()
+            return True
+
+    def _has_room_for(self, count: int) -> bool:
+        # One call may bring more than the limit; it has to wait for an empty queue only.
+        pending = self.pending
+        return pending + count <= self.max_pending or pending == 0
+
+    def _wait_for_room(self, count: int) -> bool:
+        self._consumer.wake(True)
+        if self.overflow == 'block' and not self._consumer.is_current_thread:
+            self._report_full('log waits until storage has taken some of them')
+            while not self._has_room_for(count):
+                self._has_room.wait(1.0)
+                self._consumer.wake(True)
+            return True
+        if self.overflow == 'drop':
+            self._report_full('operations are dropped until storage has taken some of them')
+            return False
+        raise QueueFullError(
+            f'experiment {self.name!r}: {self.pending:,} operations wait for storage, the limit '
+            f'is max_pending={self.max_pending:,}; log less, raise max_pending, or choose '
+            "overflow='block'"
+        )
+
+    def _report_full(self, consequence: str) -> None:
+        if not self._full_reported:
+            self._full_reported = True
+            logger.warning(
+                'experiment %r: %d operations wait for storage, the most that max_pending '
+                'allows; %s',
+                self.name, self.pending, consequence,
+            )  # fmt: skip
+
+    def finish(self) -> None:
+        """Drop, and count as dropped, what comes after the process has stored its last."""
+        with self.lock:
+            self._is_finished = True
+            self.mark = 0
+
+    def _report_late(self) -> None:
+        if not self._full_reported:
+            self._full_reported = True
+            logger.warning(
+                'experiment %r: what is logged after the end of the process is dropped', self.name
+            )
+
+    def _rouse(self) -> None:
+        """Wake the worker if it sleeps or has to hurry, and set the next mark."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._since = time.monotonic()
+            self._consumer.wake(False)
+        if len(self) >= _HURRY and not self._is_hurried:
+            self._is_hurried = True
+            self._consumer.wake(True)
+        elsewhere = self.pending - len(self.points) // POINT_FIELDS
+        room = self.max_pending - elsewhere
+        if not self._is_hurried:
+            room = min(room, _HURRY - self._others)
+        self.mark = POINT_FIELDS * max(0, room)
+
+    def put_operation(self, operation: Operation) -> None:
+        """Append an operation; the caller holds the lock and has been admitted."""
+        self._operations.append(operation)
+        if not isinstance(operation, CreateVariable):
+            self._others += 1
+
+    def put_text(self, point: TextPoint) -> None:
+        """Append a point of a str or datetime series, under the same conditions."""
+        self._texts.append(point)
+        self._others += 1
+
+    def count_refused(self, count: int = 1) -> None:
+        """Count operations that a check refused and that did not raise."""
+        with self.lock:
+            self._refused += count
+
+    # ── The worker's side ────────────────────────────────────────────────────
+
+    def __len__(self) -> int:
+        """How many operations were not taken yet."""
+        return len(self.points) // POINT_FIELDS + self._others
+
+    def take(self, part: Part) -> bool:
+        """Move everything into a part; False if there was nothing."""
+        with self.lock:
+            # Points that other threads append meanwhile stay: only what was copied is removed.
+            part.points = self.points[:]
+            del self.points[: len(part.points)]
+            part.texts, self._texts = self._texts, []
+            part.operations, self._operations = self._operations, []
+            part.count = len(part.points) // POINT_FIELDS + self._others
+            self._others = 0
+            self._taken += part.count
+            self._is_awake = self._is_hurried = False
+            self._in_flight_since = self._since
+            self.mark = 0
+            return bool(part.count or part.operations)
+
+    def settle(self, count: int, rejected: int) -> None:
+        """Count operations that were taken as committed, but for some that were rejected."""
+        with self.lock:
+            self.settled += count
+            self.committed += count - rejected
+            self.rejected += rejected
+            self._in_flight_since = 0.0
+            self._full_reported = False
+            self._has_room.notify_all()
+
+    # ── Counters ─────────────────────────────────────────────────────────────
+
+    @property
+    def offered(self) -> int:
+        """How many operations were ever put in: the barrier that a flush waits for."""
+        return self._taken + len(self)
+
+    @property
+    def pending(self) -> int:
+        """How many operations wait in memory, those in flight included."""
+        return self.offered - self.settled
+
+    def concerns(self, variable_id: int | None) -> bool:
+        """Whether an operation that was not taken yet may concern a variable, or any if None."""
+        with self.lock:
+            waiting = Part(0, '', None, self._operations, self.points[:], self._texts)
+            return waiting.concerns(variable_id)
+
+    def stats(self, retries: int, last_error: Exception | None) -> Stats:
+        """Return the counters, all of one moment."""
+        with self.lock:
+            offered = self.offered
+            pending = offered - self.settled
+            since = self._in_flight_since or self._since
+            return Stats(
+                accepted=offered + self._refused + self._dropped,
+                committed=self.committed,
+                pending=pending,
+                rejected=self.rejected + self._refused,
+                dropped=self._dropped,
+                retries=retries,
+                last_error=last_error,
+                oldest_pending_age=time.monotonic() - since if pending else 0.0,
+            )
+
+
+def _gil_is_enabled() -> bool:
+    # Without it, array.frombytes is not atomic.
+    return getattr(sys, '_is_gil_enabled', lambda: True)()

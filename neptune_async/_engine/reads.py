@@ -1,0 +1,130 @@
+"""What reads answer: one coroutine a method of the views, run on the worker's loop.
+
+Each waits for what this process has enqueued of the path, queries storage, and
+turns the answer into what the user gets, so that this costs no other thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from neptune_async._engine.state import ExperimentState
+from neptune_async._engine.worker import Worker
+from neptune_async._model import messages
+from neptune_async._model.messages import CONTAINERS
+from neptune_async._model.operations import Container, Variable
+from neptune_async._model.values import CONTENT_TYPES, decode, shown_step
+from neptune_async._storage.chunks import Points, expanded
+from neptune_async.variable import Atom, Namespace, Series, Set
+
+ContainerType: TypeAlias = type[Atom] | type[Series] | type[Set]
+NamespaceEntry: TypeAlias = ContainerType | type[Namespace]
+
+
+async def atom(worker: Worker, state: ExperimentState, path: str) -> Any:
+    """Return the value of an atom."""
+    found = await worker.read(state, path, worker.storage.read_atom, state.id, path)
+    variable, value = found or (None, None)
+    await _require(worker, state, path, variable, 'atom', 'read')
+    return None if value is None else decode(value)
+
+
+async def members(worker: Worker, state: ExperimentState, path: str) -> set[Any]:
+    """Return a new set of the members of a set."""
+    found = await worker.read(state, path, worker.storage.read_set, state.id, path)
+    variable, encoded = found or (None, ())
+    await _require(worker, state, path, variable, 'set', 'get')
+    return {decode(member) for member in encoded}
+
+
+async def series(
+    worker: Worker,
+    state: ExperimentState,
+    path: str,
+    last: int | None,
+    with_steps: bool,
+    with_timestamps: bool,
+) -> list[Any]:
+    """Return the last points of a series, or all if ``last`` is None."""
+    found = await worker.read(
+        state, path, worker.storage.read_series, state.id, path, last, with_steps,
+        with_timestamps,
+    )  # fmt: skip
+    variable, pieces = found or (None, ())
+    method = 'all' if last is None else 'tail'
+    await _require(worker, state, path, variable, 'series', method)
+    items: list[Any] = []
+    for piece in pieces:
+        items += _items(piece, with_steps, with_timestamps)
+    return items if last is None else items[max(0, len(items) - last) :]
+
+
+async def variable_type(
+    worker: Worker, state: ExperimentState, path: str
+) -> tuple[ContainerType, type]:
+    """Return the container and the type of the content of a variable."""
+    variable = await worker.read(state, path, worker.storage.find_variable, state.id, path)
+    if variable is None:
+        raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+    return CONTAINERS[variable.container], CONTENT_TYPES[variable.content]
+
+
+async def namespace_contents(
+    worker: Worker, state: ExperimentState, path: str | None
+) -> dict[str, NamespaceEntry]:
+    """Return what is in a namespace, one level, by name; None is the root."""
+    variables = await worker.read(state, None, worker.storage.list_variables, state.id, path)
+    if not variables and path is not None:
+        raise messages.namespace_not_found(state.name, path, await _paths(worker, state))
+    skipped = 0 if path is None else len(path) + 1
+    contents: dict[str, NamespaceEntry] = {}
+    for variable in variables:
+        name, slash, _ = variable.path[skipped:].partition('/')
+        contents[name] = Namespace if slash else CONTAINERS[variable.container]
+    return dict(sorted(contents.items()))
+
+
+async def exists(worker: Worker, state: ExperimentState, path: str) -> bool:
+    """Tell whether a path has a variable or is a namespace."""
+    if await worker.read(state, None, worker.storage.find_variable, state.id, path):
+        return True
+    return bool(await worker.storage.list_variables(state.id, path))
+
+
+async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
+    """Delete a variable, or all below a namespace, of this or another process."""
+    if not state.delete(path):
+        if not await exists(worker, state, path):
+            raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+        state.put_delete(path)
+
+
+async def _require(
+    worker: Worker,
+    state: ExperimentState,
+    path: str,
+    variable: Variable | None,
+    container: Container,
+    method: str,
+) -> None:
+    if variable is None:
+        raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+    if variable.container != container:
+        raise messages.wrong_container(state.name, path, variable.container, method)
+
+
+async def _paths(worker: Worker, state: ExperimentState) -> list[str]:
+    variables = await worker.storage.list_variables(state.id, None)
+    return [variable.path for variable in variables]
+
+
+def _items(points: Points, with_steps: bool, with_timestamps: bool) -> Sequence[Any]:
+    columns: list[Sequence[Any]] = []
+    if with_steps:
+        columns.append([shown_step(step) for step in expanded(points.steps)])
+    if with_timestamps:
+        columns.append(points.times)
+    if not columns:
+        return points.values if isinstance(points.values, list) else points.values.tolist()
+    return list(zip(*columns, points.values, strict=True))

@@ -1,0 +1,676 @@
+"""The state of an open experiment: its variables and its queue.
+
+All experiments of one name and store in a process share one. Every write is
+checked here, against what is known in memory, and enters the queue here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from neptune_async._engine.queue import Queue, Stats
+from neptune_async._model import messages
+from neptune_async._model.operations import (
+    AUTOMATIC_STEP,
+    POINT_FIELDS,
+    AddMembers,
+    Assign,
+    Container,
+    CreateVariable,
+    Delete,
+    Operation,
+    Part,
+    RemoveMembers,
+    ResetMembers,
+    Variable,
+    point_key,
+)
+from neptune_async._model.paths import namespaces_of, normalise
+from neptune_async._model.values import (
+    Content,
+    SeriesValue,
+    atom_value,
+    checked_step,
+    checked_timestamp,
+    content_of,
+    encode,
+    series_value,
+    set_member,
+    shown_step,
+)
+from neptune_async._storage.base import ExperimentRecord
+from neptune_async.exceptions import (
+    InvalidStepError,
+    InvalidTimestampError,
+    NeptuneAsyncError,
+    RejectedOperationsError,
+    Rejection,
+    UnsupportedValueError,
+)
+
+logger = logging.getLogger('neptune_async')
+
+OnError: TypeAlias = Callable[[NeptuneAsyncError], object]
+Echo: TypeAlias = Callable[[str, str], None]
+"""Takes the path and the text of a write that was accepted."""
+
+_EXTEND_POINTS = 2**14
+"""Points of one extend that enter the queue at a time, and so wait for room at a time."""
+
+
+class Entry:
+    """A variable of an open experiment, shared by all views of its path.
+
+    :ivar id: None until storage is told of the variable, which the next write does.
+    :ivar key: what marks its points in the queue if it is a float series that
+        can be logged to without any check; None if not.
+    """
+
+    __slots__ = ('container', 'content', 'id', 'key', 'path')
+
+    def __init__(self, path: str, container: Container, content: Content) -> None:
+        self.path = path
+        self.container: Container = container
+        self.content: Content = content
+        self.id: int | None = None
+        self.key: float | None = None
+
+    @property
+    def known_id(self) -> int:
+        """The id of a variable that storage was told of."""
+        assert self.id is not None
+        return self.id
+
+    def variable(self) -> Variable:
+        """Return the variable as storage is to know it."""
+        return Variable(self.known_id, self.path, self.container, self.content)
+
+    def forget_id(self) -> None:
+        """Have the next write tell storage of the variable again."""
+        self.id = self.key = None
+
+
+NO_ENTRY = Entry('', 'series', 'float')
+"""What a view has that knows of no entry."""
+
+
+class VariableIds:
+    """Ids that no other process draws: 32 random bits, then a counter.
+
+    Drawn without asking the store, so that a write needs no I/O. Should two
+    processes draw the same, storage finds out and the worker puts it right.
+    """
+
+    def __init__(self) -> None:
+        self._base = self._count = 0
+
+    def draw(self) -> int:
+        """Return the next id, below 2**52."""
+        if self._count % 2**20 == 0:
+            self._base = int.from_bytes(os.urandom(4), 'little') << 20
+        self._count += 1
+        return self._base + self._count % 2**20
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The entries that a call makes, once all of it has been checked."""
+
+    new: dict[str, Entry] = field(default_factory=dict)
+    namespaces: set[str] = field(default_factory=set)
+
+
+class ExperimentState:
+    """What the process knows of an experiment; guarded by the queue's lock.
+
+    :ivar epoch: how often variables had been deleted when last seen.
+    :ivar flush_interval: seconds after which what waits is written.
+    :ivar users: how many ``Experiment`` objects have it open.
+    :ivar is_loaded: whether the variables that storage had are known.
+    :ivar on_error: what to call on the worker's thread when storage fails.
+    :ivar rejections: those that no call has reported yet.
+    """
+
+    def __init__(
+        self, record: ExperimentRecord, queue: Queue, ids: VariableIds, flush_interval: float
+    ) -> None:
+        self.id = record.id
+        self.name = record.name
+        self.epoch = record.epoch
+        self.queue = queue
+        self.flush_interval = flush_interval
+        self.users = 0
+        self.is_closed = False
+        self.is_loaded = False
+        self.retries = 0
+        self.last_error: Exception | None = None
+        self.on_error: list[OnError] = []
+        self.rejections: list[Rejection] = []
+        self._ids = ids
+        self._entries: dict[str, Entry] = {}
+        # Variables that storage has and no call has named yet: 100,000 rows are read in a
+        # fraction of the time that as many entries take to make.
+        self._stored: dict[str, Variable] = {}
+        self._children: dict[str, int] | None = None
+        self._next_steps: dict[str, float] | None = None
+        self._has_warned = False
+
+    # ── Writes ───────────────────────────────────────────────────────────────
+
+    def log(
+        self,
+        path: str,
+        value: object,
+        step: object = None,
+        timestamp: object = None,
+        echo: Echo | None = None,
+    ) -> None:
+        """Append a value to a series, or each leaf of a dict to the series at its path."""
+        values = [(leaf, series_value(value)) for leaf, value in _leaves(path, value)]
+        checked = AUTOMATIC_STEP if step is None else checked_step(step)
+        when = None if timestamp is None else checked_timestamp(timestamp)
+        if not self._admitted(len(values)):
+            return
+        with self.queue.lock:
+            plan = _Plan()
+            entries = [
+                self._planned(plan, leaf, 'series', content_of(value), 'log')
+                for leaf, value in values
+            ]
+            self._carry_out(plan, entries)
+            seconds = time.time() if when is None else when
+            floats: list[float] = []
+            for entry, (leaf, value) in zip(entries, values, strict=True):
+                number = self._numbered(leaf, checked)
+                key = point_key(entry.known_id, when is not None)
+                if isinstance(value, float):
+                    floats += (key, number, seconds, value)
+                else:
+                    self.queue.put_text((key, number, seconds, value))
+                if echo:
+                    echo(leaf, _log_line(number, seconds, value))
+            # One call for all: the worker then takes all or none of them.
+            self.queue.append_point(array('d', floats).tobytes())
+
+    def extend(
+        self,
+        path: str,
+        values: object,
+        steps: object = None,
+        timestamps: object = None,
+        echo: Echo | None = None,
+    ) -> None:
+        """Append values to a series, or each leaf of a dict to the series at its path."""
+        columns = [
+            (leaf, _checked_column(leaf, some, steps, timestamps))
+            for leaf, some in _leaves(path, values)
+        ]
+        columns = [(leaf, column) for leaf, column in columns if column.values]
+        with self.queue.lock:
+            self.require_open()
+            plan = _Plan()
+            for leaf, column in columns:
+                self._planned(plan, leaf, 'series', content_of(column.values[0]), 'extend')
+        for leaf, column in columns:
+            for start in range(0, len(column.values), _EXTEND_POINTS):
+                self._append(leaf, column.sliced(start, start + _EXTEND_POINTS))
+            if echo:
+                echo(leaf, f'extend {len(column.values)} values')
+
+    def _append(self, path: str, column: _Column) -> None:
+        count = len(column.values)
+        if not self._admitted(count):
+            return
+        with self.queue.lock:
+            plan = _Plan()
+            content = content_of(column.values[0])
+            entry = self._planned(plan, path, 'series', content, 'extend')
+            self._carry_out(plan, [entry])
+            key = point_key(entry.known_id, column.timestamps is not None)
+            times = column.timestamps or array('d', [time.time()]) * count
+            steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
+            if self._next_steps is not None:
+                steps = array('d', [self._numbered(path, step) for step in steps])
+            if content == 'float':
+                points = array('d', bytes(8 * POINT_FIELDS * count))
+                points[0::POINT_FIELDS] = array('d', [key]) * count
+                points[1::POINT_FIELDS] = steps
+                points[2::POINT_FIELDS] = times
+                values: Any = column.values
+                points[3::POINT_FIELDS] = array('d', values)
+                self.queue.append_point(points.tobytes())
+            else:
+                for point in zip([key] * count, steps, times, column.values, strict=True):
+                    self.queue.put_text(point)
+
+    def assign(self, path: str, value: object, echo: Echo | None = None) -> None:
+        """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
+        values = [(leaf, atom_value(value)) for leaf, value in _leaves(path, value)]
+        encoded = [encode(value) for _, value in values]
+        if not self._admitted(len(values)):
+            return
+        with self.queue.lock:
+            plan = _Plan()
+            entries = [
+                self._planned(plan, leaf, 'atom', content_of(value), 'assign')
+                for leaf, value in values
+            ]
+            self._carry_out(plan, entries)
+            for entry, (leaf, value), stored in zip(entries, values, encoded, strict=True):
+                entry.content = content_of(value)
+                self.queue.put_operation(Assign(entry.known_id, entry.content, stored))
+                if echo:
+                    echo(leaf, f'assign {value}')
+
+    def add(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+        """Add members to a set, or those of each leaf of a dict to the set at its path."""
+        if not values:
+            raise UnsupportedValueError(f'add to {path!r} needs at least one value')
+        if len(values) == 1 and isinstance(values[0], Mapping):
+            leaves = [(leaf, _members_of(leaf)) for leaf in _leaves(path, values[0])]
+            groups = [(leaf, members) for (leaf, _), members in leaves]
+        else:
+            groups = [(path, tuple(map(set_member, values)))]
+        checked = [(leaf, members, _common_content(leaf, members)) for leaf, members in groups]
+        if not self._admitted(len(checked)):
+            return
+        with self.queue.lock:
+            plan = _Plan()
+            entries = [
+                self._planned(plan, leaf, 'set', content, 'add') for leaf, _, content in checked
+            ]
+            self._carry_out(plan, entries)
+            for entry, (leaf, members, _) in zip(entries, checked, strict=True):
+                self.queue.put_operation(AddMembers(entry.known_id, tuple(map(encode, members))))
+                if echo:
+                    echo(leaf, f'add {members}')
+
+    def remove(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+        """Remove members from a set, where they are in it."""
+        members = tuple(map(set_member, values))
+        if not self._admitted(1):
+            return
+        with self.queue.lock:
+            entry = self._existing(path, 'set', 'remove')
+            self._carry_out(_Plan(), [entry])
+            # A member of another type cannot be in it: 1 is not True here, as it is in Python.
+            self.queue.put_operation(RemoveMembers(entry.known_id, tuple(map(encode, members))))
+            if echo:
+                echo(path, f'remove {members}')
+
+    def reset(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+        """Replace all members of a set, and their type."""
+        members = tuple(map(set_member, values))
+        content = _common_content(path, members) if members else None
+        if not self._admitted(1):
+            return
+        with self.queue.lock:
+            entry = self._existing(path, 'set', 'reset')
+            self._carry_out(_Plan(), [entry])
+            entry.content = content or entry.content
+            self.queue.put_operation(
+                ResetMembers(entry.known_id, entry.content, tuple(map(encode, members)))
+            )
+            if echo:
+                echo(path, f'reset {members}')
+
+    def delete(self, path: str) -> bool:
+        """Delete a variable, or all below a namespace; False if neither is known here."""
+        if not self._admitted(1):
+            return True
+        with self.queue.lock:
+            entry = self._find(path)
+            if entry is None and path not in self._namespaces():
+                return False
+            self.put_delete(path)
+            return True
+
+    def put_delete(self, path: str) -> None:
+        """Delete what is at a path and below it, known here or not."""
+        with self.queue.lock:
+            below = f'{path}/'
+            for known in [*self._entries, *self._stored]:
+                if known == path or known.startswith(below):
+                    self._forget(known)
+            self.queue.put_operation(Delete(path))
+
+    def refuse(self, error: NeptuneAsyncError) -> None:
+        """Count a write that a check refused and that is not to raise; warn of the first."""
+        self.queue.count_refused()
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                'experiment %r: a write was refused, and with strict=False only counted as '
+                'rejected: %s',
+                self.name, error,
+            )  # fmt: skip
+        self.last_error = error
+
+    def _admitted(self, count: int) -> bool:
+        self.require_open()
+        return self.queue.admit(count)
+
+    def require_open(self) -> None:
+        """:raises ExperimentClosedError: when it was closed."""
+        if self.is_closed:
+            raise messages.closed(self.name)
+
+    def _numbered(self, path: str, step: float) -> float:
+        """Return a step; an automatic one as a number, where numbers are to be shown."""
+        if self._next_steps is None:
+            return step
+        following = self._next_steps.get(path, 0.0)
+        if step != step:
+            step = following
+        self._next_steps[path] = max(following, step + 1.0)
+        return step
+
+    # ── Variables ────────────────────────────────────────────────────────────
+
+    def entry(self, path: str) -> Entry:
+        """Return the entry of a path, for a view to keep; ``NO_ENTRY`` if there is none."""
+        with self.queue.lock:
+            return self._entries.get(path, NO_ENTRY)
+
+    def load(self, variables: Iterable[Variable]) -> None:
+        """Know the variables that storage has."""
+        with self.queue.lock:
+            self._stored = {
+                variable.path: variable
+                for variable in variables
+                if variable.path not in self._entries
+            }
+            self._children = None
+            self.is_loaded = True
+
+    def number_steps(self, next_steps: dict[str, float]) -> None:
+        """Give automatic steps their numbers at the call from now on, so that they can be shown.
+
+        :param next_steps: by path, of every series that has points.
+        """
+        with self.queue.lock:
+            self._next_steps = next_steps
+            for entry in self._entries.values():
+                entry.key = None
+
+    @property
+    def numbers_steps(self) -> bool:
+        """Whether ``number_steps`` was called."""
+        return self._next_steps is not None
+
+    def _find(self, path: str) -> Entry | None:
+        entry = self._entries.get(path)
+        if entry is None:
+            stored = self._stored.pop(path, None)
+            if stored is not None:
+                entry = self._entries[path] = Entry(path, stored.container, stored.content)
+                self._announce(entry, stored.id)
+        return entry
+
+    def _existing(self, path: str, container: Container, method: str) -> Entry:
+        entry = self._find(path)
+        if entry is None:
+            raise messages.variable_not_found(self.name, path, self.paths())
+        if entry.container != container:
+            raise messages.wrong_container(self.name, path, entry.container, method)
+        return entry
+
+    def _planned(
+        self, plan: _Plan, path: str, container: Container, content: Content, method: str
+    ) -> Entry:
+        """Return the entry that a write is for, new or not; nothing is changed yet."""
+        entry = self._find(path) or plan.new.get(path)
+        if entry is None:
+            self._refuse_conflict(plan, path)
+            entry = plan.new[path] = Entry(path, container, content)
+            plan.namespaces.update(namespaces_of(path))
+        elif entry.container != container:
+            raise messages.wrong_container(self.name, path, entry.container, method)
+        elif entry.content != content and container != 'atom':
+            raise messages.wrong_content(self.name, path, container, entry.content, content)
+        return entry
+
+    def _refuse_conflict(self, plan: _Plan, path: str) -> None:
+        if path in self._namespaces() or path in plan.namespaces:
+            raise messages.is_a_namespace(self.name, path)
+        for namespace in namespaces_of(path):
+            if self._find(namespace) or namespace in plan.new:
+                raise messages.is_a_variable(self.name, path, namespace)
+
+    def _carry_out(self, plan: _Plan, entries: Iterable[Entry]) -> None:
+        """Make the planned entries known, and tell storage of what it has not been told of."""
+        for entry in plan.new.values():
+            self._count_child(entry.path)
+            self._entries[entry.path] = entry
+        for entry in entries:
+            if entry.id is None:
+                variable_id = self._ids.draw()
+                variable = Variable(variable_id, entry.path, entry.container, entry.content)
+                # First the operation: once there is a key, other threads log without a lock.
+                self.queue.put_operation(CreateVariable(variable))
+                self._announce(entry, variable_id)
+
+    def _announce(self, entry: Entry, variable_id: int) -> None:
+        entry.id = variable_id
+        if entry.container == 'series' and entry.content == 'float' and not self.numbers_steps:
+            entry.key = point_key(variable_id)
+
+    def _forget(self, path: str) -> None:
+        entry = self._entries.pop(path, None)
+        if entry is not None:
+            entry.forget_id()
+        self._stored.pop(path, None)
+        if self._next_steps is not None:
+            self._next_steps.pop(path, None)
+        self._discount_child(path)
+
+    def paths(self) -> list[str]:
+        """Return the paths of all variables that are known here."""
+        return [*self._entries, *self._stored]
+
+    # ── Namespaces ───────────────────────────────────────────────────────────
+
+    def _namespaces(self) -> Mapping[str, int]:
+        """Return how many children each namespace has; counted when first asked for."""
+        if self._children is None:
+            self._children = {}
+            for path in self.paths():
+                self._count_child(path)
+        return self._children
+
+    def _count_child(self, path: str) -> None:
+        if self._children is None:
+            return
+        for namespace in namespaces_of(path):
+            known = self._children.get(namespace, 0)
+            self._children[namespace] = known + 1
+            if known:
+                return
+
+    def _discount_child(self, path: str) -> None:
+        if self._children is None:
+            return
+        for namespace in namespaces_of(path):
+            left = self._children[namespace] - 1
+            if left:
+                self._children[namespace] = left
+                return
+            del self._children[namespace]
+
+    # ── The worker's side ────────────────────────────────────────────────────
+
+    def take(self) -> Part | None:
+        """Return everything that waits, for the next batch."""
+        part = Part(self.id, self.name, self.epoch)
+        return part if self.queue.take(part) else None
+
+    def known_id(self, path: str | None) -> int | None:
+        """Return the id of the variable at a path, if it is known here."""
+        with self.queue.lock:
+            entry = self._find(path) if path else None
+            return None if entry is None else entry.id
+
+    def settle(self, count: int, rejections: Sequence[Rejection]) -> None:
+        """Count what a committed batch had of this experiment, and tell of rejections."""
+        self.queue.settle(count, sum(rejection.count for rejection in rejections))
+        if rejections:
+            self.rejections += rejections
+            error = RejectedOperationsError(rejections)
+            self.last_error = error
+            logger.warning('experiment %r: %s', self.name, error)
+            self.tell(error)
+
+    def tell(self, error: NeptuneAsyncError) -> None:
+        """Call every ``on_error``; what fails in one is logged, and stops nothing."""
+        for on_error in self.on_error:
+            try:
+                on_error(error)
+            except Exception:
+                logger.exception('on_error of experiment %r failed', self.name)
+
+    def close(self) -> None:
+        """Refuse all further calls."""
+        with self.queue.lock:
+            self.is_closed = True
+            for entry in self._entries.values():
+                entry.forget_id()
+
+    def adopt(self, record: ExperimentRecord) -> None:
+        """Know the experiment as a write has left it."""
+        self.id, self.epoch = record.id, record.epoch
+
+    def bring_variables(self, part: Part) -> None:
+        """Have a part create all variables that it names, whatever storage has of them."""
+        with self.queue.lock:
+            wanted = part.variable_ids()
+            named = [entry for entry in self._entries.values() if entry.id in wanted]
+            creations: list[Operation] = [CreateVariable(entry.variable()) for entry in named]
+            part.operations = creations + [
+                operation
+                for operation in part.operations
+                if not isinstance(operation, CreateVariable)
+                or operation.variable.id not in {entry.id for entry in named}
+            ]
+            part.epoch = None
+
+    def yield_to(self, old_id: int, stored: Variable) -> None:
+        """Take over a variable that another process made at the same path."""
+        with self.queue.lock:
+            entry = self._entries.get(stored.path)
+            if entry is not None and entry.id == old_id:
+                entry.forget_id()
+                entry.container, entry.content = stored.container, stored.content
+                self._announce(entry, stored.id)
+
+    def begin_in_child(self, ids: VariableIds) -> None:
+        """In a forked child: forget what the parent has to store, keep what is known.
+
+        Every variable is told to storage again before it is next written to,
+        since the parent may not have done so yet.
+        """
+        self.queue.reset()
+        self.retries, self.last_error = 0, None
+        self.rejections = []
+        self._ids = ids
+        for path in [*self._stored]:
+            self._find(path)
+        for entry in self._entries.values():
+            entry.forget_id()
+
+    def raise_rejections(self) -> None:
+        """Raise what storage rejected since the last call."""
+        if self.rejections:
+            rejections, self.rejections = self.rejections, []
+            raise RejectedOperationsError(rejections)
+
+    def stats(self) -> Stats:
+        """Return the counters."""
+        return self.queue.stats(self.retries, self.last_error)
+
+
+# ── Arguments ────────────────────────────────────────────────────────────────
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield path and value of each leaf of nested dicts; of a value that is no dict, itself."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for name, item in value.items():
+        below = normalise(name)
+        yield from _leaves(normalise(f'{path}/{below}'), item)
+
+
+def _members_of(leaf: tuple[str, object]) -> tuple[Any, ...]:
+    _, value = leaf
+    several = isinstance(value, (list, tuple, set, frozenset))
+    values: Iterable[object] = value if several else [value]  # type: ignore[assignment]
+    return tuple(map(set_member, values))
+
+
+def _common_content(path: str, members: Sequence[Any]) -> Content:
+    contents = {content_of(member) for member in members}
+    if len(contents) != 1:
+        held = ' and '.join(sorted(contents)) or 'nothing'
+        raise UnsupportedValueError(
+            f'the members of the set {path!r} must be of one type, not {held}'
+        )
+    return contents.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Checked arguments of extend; None is automatic."""
+
+    values: Sequence[SeriesValue]
+    steps: array[float] | None
+    timestamps: array[float] | None
+
+    def sliced(self, start: int, stop: int) -> _Column:
+        return _Column(
+            self.values[start:stop],
+            self.steps and self.steps[start:stop],
+            self.timestamps and self.timestamps[start:stop],
+        )
+
+
+def _checked_column(path: str, values: object, steps: object, timestamps: object) -> _Column:
+    column = [series_value(value) for value in _listed(path, values)]
+    if len({content_of(value) for value in column}) > 1:
+        raise UnsupportedValueError(
+            f'extend of {path!r} got values of several types; a series holds one'
+        )
+    checked_steps = checked_times = None
+    if steps is not None:
+        checked_steps = array('d', [checked_step(step) for step in _listed(path, steps)])
+        if len(checked_steps) != len(column):
+            raise InvalidStepError(
+                f'extend of {path!r} got {len(column)} values and {len(checked_steps)} steps'
+            )
+    if timestamps is not None:
+        listed = _listed(path, timestamps)
+        checked_times = array('d', [checked_timestamp(time) for time in listed])
+        if len(checked_times) != len(column):
+            raise InvalidTimestampError(
+                f'extend of {path!r} got {len(column)} values and {len(checked_times)} timestamps'
+            )
+    return _Column(column, checked_steps, checked_times)
+
+
+def _listed(path: str, values: object) -> list[object]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise UnsupportedValueError(
+            f'extend of {path!r} takes several values, not a {type(values).__name__}; '
+            'use log for one value'
+        )
+    return list(values)
+
+
+def _log_line(step: float, timestamp: float, value: SeriesValue) -> str:
+    return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'

@@ -1,0 +1,666 @@
+"""The worker of one store: a thread, an event loop, and the only connection to the store."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from asyncio import AbstractEventLoop, Task, get_running_loop
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+from neptune_async._engine.queue import Overflow, Queue
+from neptune_async._engine.spill import find_spills, read_spill, write_spill
+from neptune_async._engine.state import ExperimentState, VariableIds
+from neptune_async._model import messages
+from neptune_async._model.operations import Batch, CreateVariable, Part
+from neptune_async._storage.base import Receipt, StaleEpoch, Storage, VariableConflict
+from neptune_async._storage.forking import leak
+from neptune_async.exceptions import (
+    ExperimentExistsError,
+    NeptuneAsyncError,
+    Rejection,
+    StorageBusyError,
+    StorageError,
+    WorkerThreadError,
+)
+
+logger = logging.getLogger('neptune_async')
+
+Mode: TypeAlias = Literal['resume', 'create', 'read', 'disabled']
+T = TypeVar('T')
+
+BUSY_PATIENCE = 60.0
+"""Seconds for which a store that others hold is no fault."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_FIRST_BUSY_PAUSE, _LONGEST_BUSY_PAUSE = 0.002, 0.1
+
+
+class Worker:
+    """Writes what the experiments of one store enqueue, and reads for them.
+
+    Started by the first call that needs it, on a daemon thread of its own. What
+    other threads may touch is said so; all else belongs to the loop's thread.
+
+    :ivar storage: the store itself, for the loop's thread only.
+    :ivar states: the open experiments by name.
+    :ivar users: how many ``Experiment`` objects hold the worker; guarded by the
+        registry's lock (see ``lifecycle``).
+    """
+
+    def __init__(self, url: str, make_storage: Callable[[str], Storage], is_shared: bool) -> None:
+        self.url = url
+        self.is_shared = is_shared
+        self.users = 0
+        self.states: dict[str, ExperimentState] = {}
+        self._make_storage = make_storage
+        self._begin()
+
+    def _begin(self) -> None:
+        self.storage = self._make_storage(self.url)
+        self._writer = uuid.uuid4().bytes
+        self._batches = 0
+        self._ids = VariableIds()
+        self._in_flight: _Sent | None = None
+        self._is_open = self._is_writable = False
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self._started = threading.Event()
+        self._loop: AbstractEventLoop | None = None
+        self._portal: BlockingPortal | None = None
+        self._renamed: dict[int, int | None] = {}
+        self._refused: dict[int, Rejection] = {}
+        self._faults = 0
+        self._fault: StorageError | None = None
+        self._stops = False
+        self._tasks: set[Task[None]] = set()
+
+    def abandon(self) -> None:
+        """In a forked child: leave to the parent all that is the parent's, and begin anew."""
+        leak((self.storage, self._loop, self._portal))
+        self._begin()
+        for state in self.states.values():
+            state.begin_in_child(self._ids)
+
+    @property
+    def location(self) -> str:
+        """Where the store is, for people to read."""
+        return self.storage.location
+
+    # ── From any thread ──────────────────────────────────────────────────────
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> Future[T]:
+        """Run a coroutine function on the worker's loop.
+
+        :raises WorkerThreadError: on the worker's own thread, where waiting for
+            the result would never end.
+        """
+        if self.is_current_thread:
+            raise WorkerThreadError(
+                'flush, close and reads cannot be called from on_error, on the thread that '
+                'would have to do them; note what happened and do them elsewhere'
+            )
+        self._start()
+        assert self._portal is not None
+        return self._portal.start_task_soon(function, *args)
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is on the worker's thread."""
+        return self._thread is threading.current_thread()
+
+    def wake(self, hurry: bool) -> None:
+        """Have the queues emptied once the interval is over, or now."""
+        self._start(wait=False)
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._rouse, hurry)
+
+    def retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
+        """Flush and close an experiment that nobody holds any more; nobody waits for it."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._spawn, self._retire(state, then))
+
+    def drain(self, timeout: float) -> None:
+        """Store what is pending, close the store, end the thread.
+
+        :raises FutureTimeoutError: when that takes longer; the thread goes on trying.
+        """
+        if self._thread is not None or any(s.queue.pending for s in self.states.values()):
+            self.call(self._drain).result(timeout)
+
+    def end(self, timeout: float) -> None:
+        """Close the store and end the thread; what is still queued is given up."""
+        thread, loop = self._thread, self._loop
+        if thread is not None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._stop)
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+
+    def _start(self, wait: bool = True) -> None:
+        if self._thread is None:
+            with self._start_lock:
+                if self._thread is None:
+                    self._started.clear()
+                    thread = threading.Thread(
+                        target=self._run, name=f'neptune_async {self.location}', daemon=True
+                    )
+                    thread.start()
+                    self._thread = thread
+        if wait:
+            self._started.wait()
+
+    def spill(self, states: Sequence[ExperimentState]) -> str:
+        """Keep what experiments have in memory in a spill file.
+
+        :returns: what was done, for people to read; empty if there was nothing.
+        """
+        batches = self._batches_in_memory(states)
+        if not batches:
+            return ''
+        count = sum(part.count for batch in batches for part in batch.parts)
+        names = ', '.join(sorted({part.name for batch in batches for part in batch.parts}))
+        what = f'neptune_async: {count:,} operations of {names}'
+        why = self._fault or 'it took too long'
+        folder = self.storage.spill_folder
+        if folder is None:
+            return f'{what} are lost: the store is in memory'
+        try:
+            path = write_spill(folder, batches)
+        except OSError as error:
+            return (
+                f'{what} are lost: they could not be stored in {self.location} ({why}), '
+                f'nor kept in a file ({error})'
+            )
+        return (
+            f'{what} could not be stored in {self.location} ({why}); they are kept in {path}, '
+            'and the next Experiment that opens the store takes them in'
+        )
+
+    def _batches_in_memory(self, states: Sequence[ExperimentState]) -> list[Batch]:
+        """Return all that experiments wait for, in batches that need no state to be applied."""
+        batches = []
+        sent = self._in_flight
+        if sent and any(state in sent.states.values() for state in states):
+            # A copy: the worker may still be trying. Storage takes only one of the two.
+            copies = [replace(part) for part in sent.batch.parts]
+            for part in copies:
+                sent.states[part.name].bring_variables(part)
+            batches.append(replace(sent.batch, parts=copies))
+        parts = []
+        for state in states:
+            taken = self._taken(state)
+            if taken is not None:
+                state.bring_variables(taken)
+                parts.append(taken)
+        if parts:
+            batches.append(Batch(uuid.uuid4().bytes, 1, parts))
+        return batches
+
+    # ── The thread and its loop ──────────────────────────────────────────────
+
+    def _run(self) -> None:
+        try:
+            # asyncio, because aiosqlite and asyncpg need it, whatever the caller's loop is.
+            anyio.run(self._main, backend='asyncio')
+        except BaseException:
+            logger.critical('the worker of %s died; it starts anew', self.location, exc_info=True)
+        finally:
+            self._is_open = False
+            self._loop = self._portal = None
+            self._thread = None
+            self._started.set()
+
+    async def _main(self) -> None:
+        self._loop = get_running_loop()
+        self._awake, self._hurried = anyio.Event(), anyio.Event()
+        self._progress = anyio.Event()
+        self._opening = anyio.Lock()
+        async with BlockingPortal() as portal:
+            self._portal = portal
+            self._started.set()
+            if self._in_flight:
+                await self._commit(self._in_flight)
+            if any(state.queue.pending for state in [*self.states.values()]):
+                self._rouse(True)
+            while not self._stops:
+                await self._awake.wait()
+                with anyio.move_on_after(self._interval()):
+                    await self._hurried.wait()
+                self._awake, self._hurried = anyio.Event(), anyio.Event()
+                await self._write_pending()
+            self._step()
+        await self._close_storage()
+
+    def _interval(self) -> float:
+        return min((state.flush_interval for state in self.states.values()), default=0.0)
+
+    def _rouse(self, hurry: bool) -> None:
+        self._awake.set()
+        if hurry:
+            self._hurried.set()
+
+    def _stop(self) -> None:
+        self._stops = True
+        self._rouse(True)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
+        try:
+            await self.flush(state)
+            await self.close_experiment(state)
+        except NeptuneAsyncError as error:
+            # The experiment stays: the end of the process stores or spills what it has.
+            logger.debug('%s was not closed when it was let go: %s', state.name, error)
+        else:
+            then()
+
+    async def _drain(self) -> None:
+        for state in [*self.states.values()]:
+            await self.flush(state)
+        if self._is_open and self._is_writable:
+            await self._compact(everything=True)
+        await self._close_storage()
+        self._stop()
+
+    # ── Experiments ──────────────────────────────────────────────────────────
+
+    async def open_experiment(
+        self,
+        name: str | None,
+        mode: Mode,
+        options: Options,
+        numbers_steps: bool,
+    ) -> ExperimentState:
+        """Return the state of an experiment, shared with all that have it open.
+
+        :raises ExperimentExistsError: in mode 'create', of a known name.
+        :raises ExperimentNotFoundError: in mode 'read', of an unknown name.
+        :raises StorageError: when the store cannot be opened.
+        """
+        async with self._opening:
+            await self._open_storage(writable=mode != 'read')
+            state = self.states.get(name) if name else None
+            if state is None:
+                state = await self._new_state(name, mode, options)
+                self.states[state.name] = state
+            elif mode == 'create':
+                raise self._exists(state.name)
+            if mode != 'read' and not state.is_loaded:
+                state.load(await self._attempt(self.storage.list_variables, state.id, None))
+            if numbers_steps and not state.numbers_steps:
+                await self._number_steps(state)
+            state.users += 1
+            return state
+
+    async def _new_state(self, name: str | None, mode: Mode, options: Options) -> ExperimentState:
+        record = None
+        if name and mode != 'create':
+            record = await self._attempt(self.storage.find_experiment, name)
+        if record is None and mode == 'read':
+            assert name is not None
+            known = await self._attempt(self.storage.list_experiments)
+            raise messages.experiment_not_found(name, self.location, known)
+        if record is None:
+            record = await self._attempt(self.storage.create_experiment, name)
+        if record is None and mode == 'create':
+            raise self._exists(str(name))
+        if record is None:
+            # Another process has made it since it was looked for.
+            return await self._new_state(name, mode, options)
+        queue = Queue(record.name, options.max_pending, options.overflow, self)
+        return ExperimentState(record, queue, self._ids, options.flush_interval)
+
+    def _exists(self, name: str) -> ExperimentExistsError:
+        return ExperimentExistsError(
+            f'there is an experiment {name!r} in {self.location} already; choose another name, '
+            "or mode='resume' to go on with it"
+        )
+
+    async def _number_steps(self, state: ExperimentState) -> None:
+        """Have automatic steps numbered at the call, from where each series stands."""
+        while True:
+            await self.flush(state)
+            offered = state.queue.offered
+            largest = await self._attempt(self.storage.largest_steps, state.id)
+            with state.queue.lock:
+                if state.queue.offered == offered:
+                    state.number_steps({path: step + 1.0 for path, step in largest.items()})
+                    return
+
+    async def close_experiment(self, state: ExperimentState) -> None:
+        """Let go of an experiment that was flushed; tidy up if nobody else has it open."""
+        state.users -= 1
+        if state.users == 0 and self.states.get(state.name) is state:
+            state.close()
+            del self.states[state.name]
+            if self._is_open and self._is_writable:
+                await self._compact(everything=True)
+
+    async def list_experiments(self) -> list[str]:
+        """Return the names of all experiments in the store."""
+        await self._open_storage(writable=False)
+        return await self._attempt(self.storage.list_experiments)
+
+    async def delete_experiment(self, name: str) -> None:
+        """Delete an experiment and all that it holds.
+
+        :raises ExperimentNotFoundError: when there is none of that name.
+        """
+        await self._open_storage(writable=True)
+        if name in self.states:
+            raise StorageError(
+                f'experiment {name!r} is open in this process; close it before it is deleted'
+            )
+        if not await self._attempt(self.storage.delete_experiment, name):
+            known = await self._attempt(self.storage.list_experiments)
+            raise messages.experiment_not_found(name, self.location, known)
+
+    # ── Reads and flushes ────────────────────────────────────────────────────
+
+    async def read(
+        self,
+        state: ExperimentState,
+        path: str | None,
+        query: Callable[..., Awaitable[T]],
+        *args: object,
+    ) -> T:
+        """Query storage once all that this process enqueued of a path is committed.
+
+        :param path: None for a query about namespaces.
+        """
+        state.require_open()
+        await self._open_storage(writable=False)
+        if self._concerns(state, state.known_id(path)):
+            await self.flush(state)
+        return await self._attempt(query, *args)
+
+    def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
+        if state.queue.pending == 0:
+            return False
+        parts = self._in_flight.batch.parts if self._in_flight else []
+        return state.queue.concerns(variable_id) or any(
+            part.concerns(variable_id) for part in parts if part.name == state.name
+        )
+
+    async def flush(self, state: ExperimentState) -> None:
+        """Return once all that was enqueued before is committed.
+
+        :raises StorageError: when an attempt to write fails meanwhile.
+        """
+        target = state.queue.offered
+        faults = self._faults
+        while state.queue.settled < target:
+            if self._stops:
+                raise messages.closed(state.name)
+            progress = self._progress
+            self._rouse(True)
+            await progress.wait()
+            if self._faults != faults and self._fault is not None:
+                raise self._fault
+
+    async def _attempt(self, query: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run a query, again and again while other processes hold the store."""
+        busy = _Patience()
+        while True:
+            try:
+                return await query(*args)
+            except StorageBusyError:
+                if busy.is_over():
+                    raise
+            await anyio.sleep(busy.pause())
+
+    # ── Writing ──────────────────────────────────────────────────────────────
+
+    def _taken(self, state: ExperimentState) -> Part | None:
+        """Take what an experiment has queued, and put right what was queued too early."""
+        part = state.take()
+        if part is not None and self._renamed:
+            _replace_ids(part, self._renamed, self._refused)
+        return part
+
+    async def _write_pending(self) -> None:
+        parts, states = [], {}
+        for state in [*self.states.values()]:
+            part = self._taken(state)
+            if part is not None:
+                parts.append(part)
+                states[state.name] = state
+        if parts:
+            self._in_flight = _Sent(Batch(self._writer, self._batches + 1, parts), states)
+            await self._commit(self._in_flight)
+
+    async def _commit(self, sent: _Sent) -> None:
+        """Write a batch, however often that has to be tried."""
+        careful = False
+        busy, pause = _Patience(), _FIRST_PAUSE
+        while not self._stops:
+            try:
+                await self._open_storage(writable=True)
+                receipt = await self.storage.write(sent.batch, careful=careful)
+            except VariableConflict as conflict:
+                self._yield(sent, conflict)
+            except StaleEpoch as stale:
+                sent.bring_variables(stale.experiment_id)
+            except StorageBusyError as error:
+                sent.count_retry()
+                if busy.is_over():
+                    self._report(sent, error)
+                await anyio.sleep(busy.pause())
+            except StorageError as error:
+                sent.count_retry()
+                self._report(sent, error)
+                await self._pause(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception as error:  # what storage cannot digest must not end the worker
+                if careful:
+                    self._settle(sent, _refused(sent.batch, error))
+                    return
+                careful = True
+            else:
+                self._settle(sent, receipt)
+                await self._compact()
+                return
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, until somebody waits for the worker."""
+        with anyio.move_on_after(seconds):
+            await self._hurried.wait()
+        self._hurried = anyio.Event()
+
+    def _report(self, sent: _Sent, error: StorageError) -> None:
+        """Say that storage fails: once in the log and to ``on_error``, until it
+        works again, and each time to those who wait.
+        """
+        is_new = self._fault is None
+        self._fault = error
+        self._faults += 1
+        if is_new:
+            logger.warning(
+                '%s; what is logged waits in memory, and is tried again until it is stored', error
+            )
+        for state in sent.states.values():
+            state.last_error = error
+            if is_new:
+                state.tell(error)
+        self._step()
+
+    def _step(self) -> None:
+        """Let those who wait look again."""
+        progress, self._progress = self._progress, anyio.Event()
+        progress.set()
+
+    def _settle(self, sent: _Sent, receipt: Receipt) -> None:
+        self._batches = sent.batch.number
+        self._in_flight = None
+        if self._fault is not None:
+            logger.warning('%s takes what is logged again', self.location)
+            self._fault = None
+        for part in sent.batch.parts:
+            state = sent.states[part.name]
+            record = receipt.experiments.get(part.experiment_id)
+            if record is not None:
+                state.adopt(record)
+            state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
+        self._step()
+
+    def _yield(self, sent: _Sent, conflict: VariableConflict) -> None:
+        """Take over variables that other processes made first; reject what does not fit them."""
+        for part in sent.batch.parts:
+            ids = _resolved_conflicts(part, conflict, self._refused)
+            self._renamed.update(ids)
+            for (experiment_id, variable_id), there in conflict.found.items():
+                if experiment_id == part.experiment_id:
+                    sent.states[part.name].yield_to(variable_id, there)
+            _replace_ids(part, ids, self._refused)
+
+    async def _compact(self, everything: bool = False) -> None:
+        try:
+            await self.storage.compact(everything=everything)
+        except StorageBusyError:
+            pass  # it stays as it is until the next time
+        except StorageError as error:
+            logger.warning('merging what was logged failed, it stays readable: %s', error)
+
+    # ── The store ────────────────────────────────────────────────────────────
+
+    async def _open_storage(self, writable: bool) -> None:
+        if self._is_open and (self._is_writable or not writable):
+            return
+        await self._attempt(_opened, self.storage, writable)
+        self._is_open, self._is_writable = True, writable
+        if writable:
+            await self._take_in_spills()
+
+    async def _close_storage(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            try:
+                await self.storage.close()
+            except StorageError as error:
+                logger.warning('closing the store failed: %s', error)
+
+    async def _take_in_spills(self) -> None:
+        folder = self.storage.spill_folder
+        for path in find_spills(folder) if folder else []:
+            try:
+                for batch in read_spill(path):
+                    await self._take_in(batch)
+                path.unlink(missing_ok=True)
+            except (NeptuneAsyncError, OSError) as error:
+                logger.warning('%s was not taken in: %s', path, error)
+            else:
+                logger.warning('%s was taken in: what it kept is in %s', path, self.location)
+
+    async def _take_in(self, batch: Batch) -> None:
+        refused: dict[int, Rejection] = {}
+        while True:
+            try:
+                await self._attempt(self._write_carefully, batch)
+                return
+            except VariableConflict as conflict:
+                for part in batch.parts:
+                    ids = _resolved_conflicts(part, conflict, refused)
+                    _replace_ids(part, ids, refused)
+
+    async def _write_carefully(self, batch: Batch) -> Receipt:
+        return await self.storage.write(batch, careful=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an experiment's queue is kept; the first that opens it decides."""
+
+    flush_interval: float
+    max_pending: int
+    overflow: Overflow
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A batch on its way, and the experiments of its parts by name."""
+
+    batch: Batch
+    states: dict[str, ExperimentState]
+
+    def count_retry(self) -> None:
+        for state in self.states.values():
+            state.retries += 1
+
+    def bring_variables(self, experiment_id: int) -> None:
+        for part in self.batch.parts:
+            if part.experiment_id == experiment_id:
+                self.states[part.name].bring_variables(part)
+
+
+class _Patience:
+    """How long to wait between attempts on a store that others hold, and how long in all.
+
+    The pauses are random, so that of many that wait none is always the last.
+    """
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + BUSY_PATIENCE
+        self._longest = _FIRST_BUSY_PAUSE
+
+    def pause(self) -> float:
+        self._longest = min(2 * self._longest, _LONGEST_BUSY_PAUSE)
+        return random.uniform(0.0, self._longest)
+
+    def is_over(self) -> bool:
+        return time.monotonic() > self._end
+
+
+async def _opened(storage: Storage, writable: bool) -> None:
+    await storage.open(writable=writable)
+
+
+def _refused(batch: Batch, error: Exception) -> Receipt:
+    """Return the receipt of a batch that failed even operation by operation."""
+    logger.error('a batch could not be written', exc_info=error)
+    reason = f'{type(error).__name__}: {error}'
+    return Receipt(
+        rejections=[Rejection(part.name, '*', '*', reason, part.count) for part in batch.parts]
+    )
+
+
+def _resolved_conflicts(
+    part: Part, conflict: VariableConflict, refused: dict[int, Rejection]
+) -> dict[int, int | None]:
+    """Return the ids of variables to use instead of those in conflict; None for those that may
+    not be written to, whose rejection is added to ``refused``.
+    """
+    ids: dict[int, int | None] = {}
+    for operation in part.operations:
+        if isinstance(operation, CreateVariable):
+            wanted = operation.variable
+            there = conflict.found.get((part.experiment_id, wanted.id))
+            if there is None:
+                continue
+            fits = wanted.container == there.container and (
+                wanted.container == 'atom' or wanted.content == there.content
+            )
+            ids[wanted.id] = there.id if fits else None
+            if not fits:
+                refused[wanted.id] = messages.rejection(part.name, wanted, there)
+    return ids
+
+
+def _replace_ids(
+    part: Part, ids: Mapping[int, int | None], refused: Mapping[int, Rejection]
+) -> None:
+    """Rename variables in a part, and reject what names those that it may not."""
+    for variable_id, count in part.replace(ids).items():
+        part.rejections.append(replace(refused[variable_id], count=count))
