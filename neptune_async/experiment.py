@@ -1,0 +1,319 @@
+"""The synchronous face: experiments, their views, and the stores that they are in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from neptune_async._base import BaseExperiment, BaseView, checked_count
+from neptune_async._engine import lifecycle, reads
+from neptune_async._engine.queue import Overflow
+from neptune_async._engine.reads import ContainerType, NamespaceEntry
+from neptune_async._engine.state import OnError
+from neptune_async._engine.worker import Mode
+from neptune_async._model.paths import checked_name, normalise
+from neptune_async._model.values import AtomValue, SeriesValue, SetMember
+from neptune_async._storage import registry
+from neptune_async.exceptions import FlushTimeoutError, StorageError
+
+__all__ = ['Experiment', 'ExperimentView', 'delete_experiment', 'list_experiments']
+
+T = TypeVar('T')
+
+
+class ExperimentView(BaseView):
+    """A path of an experiment: ``exp['train/loss']``.
+
+    The path may have a variable, be a namespace, or neither. The first write
+    creates the variable; which write that is decides its container.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, path: str) -> ExperimentView:
+        """Return the view of a path below this one."""
+        view: ExperimentView = self._experiment[f'{self._path}/{normalise(path)}']
+        return view
+
+    @overload
+    def tail(
+        self, n: int, with_steps: Literal[False] = False, with_timestamps: Literal[False] = False
+    ) -> list[SeriesValue]: ...
+    @overload
+    def tail(
+        self, n: int, with_steps: bool = False, with_timestamps: bool = False
+    ) -> list[Any]: ...
+    def tail(self, n: int, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]:
+        """Return the last n values of the series, in the order in which they were logged.
+
+        :param with_steps, with_timestamps: make each item a tuple (step,
+            timestamp, value), less what was not asked for.
+        :raises InvalidArgumentError: for a negative n.
+        :raises VariableNotFoundError: there is no variable at the path.
+        :raises ContainerTypeError: the variable is no Series.
+        :raises StorageError: storage cannot take what was logged before, or answer.
+        """
+        return self._read(reads.series, checked_count(n), with_steps, with_timestamps)
+
+    @overload
+    def all(
+        self, with_steps: Literal[False] = False, with_timestamps: Literal[False] = False
+    ) -> list[SeriesValue]: ...
+    @overload
+    def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]: ...
+    def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]:
+        """Return all values of the series; else as ``tail``."""
+        return self._read(reads.series, None, with_steps, with_timestamps)
+
+    def read(self) -> AtomValue:
+        """Return the value of the atom.
+
+        :raises VariableNotFoundError: there is no variable at the path.
+        :raises ContainerTypeError: the variable is no Atom.
+        :raises StorageError: storage cannot take what was assigned before, or answer.
+        """
+        value: AtomValue = self._read(reads.atom)
+        return value
+
+    def get(self) -> set[SetMember]:
+        """Return the values of the set, as a set of their own.
+
+        :raises VariableNotFoundError: there is no variable at the path.
+        :raises ContainerTypeError: the variable is no Set.
+        :raises StorageError: storage cannot take what was added before, or answer.
+        """
+        return self._read(reads.members)
+
+    def variable_type(self) -> tuple[ContainerType, type]:
+        """Return container and content of the variable, such as ``(Series, float)``.
+
+        :raises VariableNotFoundError: there is no variable at the path.
+        """
+        return self._read(reads.variable_type)
+
+    def namespace_contents(self) -> dict[str, NamespaceEntry]:
+        """Return what is in the namespace, one level, sorted by name: the container of each
+        variable, and ``Namespace`` for each namespace.
+
+        :raises VariableNotFoundError: the path is no namespace.
+        """
+        return self._read(reads.namespace_contents)
+
+    def exists(self) -> bool:
+        """Tell whether there is a variable at the path, or below it."""
+        return self._read(reads.exists)
+
+    def delete(self) -> None:
+        """Delete the variable, or all variables of the namespace.
+
+        :raises VariableNotFoundError: there is neither.
+        """
+        experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
+        experiment._delete(self._path)
+
+    def _read(self, read: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
+        return experiment._read(read, self._path, *arguments)
+
+
+class Experiment(BaseExperiment[ExperimentView]):
+    """An experiment: variables at paths, kept in a store.
+
+    ::
+
+        >>> with Experiment('NPT-1', storage=':memory:') as exp:
+        ...     exp['train/loss'].log(0.31)
+        ...     exp['train/loss'].log(0.27)
+        ...     exp['train/loss'].tail(1)
+        [0.27]
+
+    Writes return at once. A background worker stores them within
+    ``flush_interval``; from then on they survive the death of the process. A
+    read flushes first. At the end of the process, by whichever road, all that
+    was logged is stored, or kept in a file that a line on stderr names.
+
+    An experiment may be used from any thread, and after a fork. Pickled, it
+    reopens in the other process. Two objects of one name and storage in one
+    process share their state; the options of the first hold.
+
+    :param name: None takes the next free ``EXP-1``, ``EXP-2``, ...
+    :param storage: a path, ``:memory:``, ``sqlite:///relative.db`` or
+        ``sqlite:////absolute.db``; None is the environment variable
+        ``NEPTUNE_ASYNC_STORAGE``, else ``.neptune_async/experiments.db``.
+    :param mode: ``resume`` creates the experiment or goes on with it, ``create``
+        refuses an existing name, ``read`` refuses writes and an unknown name,
+        ``disabled`` stores nothing: reads answer from memory.
+    :param echo: print one line a write; None is the environment variable
+        ``NEPTUNE_ASYNC_ECHO``, else only in a REPL or a notebook.
+    :param flush_interval: seconds after which what was logged is stored.
+    :param max_pending: operations held in memory at most.
+    :param overflow: what a write does then: ``block`` waits for room, ``drop``
+        drops and counts, ``raise`` raises ``QueueFullError``.
+    :param strict: False counts a write that is refused, and warns of the first,
+        instead of raising.
+    :param on_error: called on the worker's thread when storage starts to fail,
+        and when it rejects operations. It must not flush or read.
+    :raises InvalidArgumentError, InvalidNameError, InvalidStorageError: an
+        argument is refused.
+    :raises ExperimentExistsError: in mode 'create', of a known name.
+    :raises ExperimentNotFoundError: in mode 'read', of an unknown name.
+    :raises StorageError: the store cannot be opened; the message says why.
+    """
+
+    _view_type = ExperimentView
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        storage: str | os.PathLike[str] | None = None,
+        mode: Mode = 'resume',
+        echo: bool | None = None,
+        flush_interval: float = 0.2,
+        max_pending: int = 200_000,
+        overflow: Overflow = 'block',
+        strict: bool = True,
+        on_error: OnError | None = None,
+    ) -> None:
+        super().__init__(
+            name, storage=storage, mode=mode, echo=echo, flush_interval=flush_interval,
+            max_pending=max_pending, overflow=overflow, strict=strict, on_error=on_error,
+        )  # fmt: skip
+        opening = self._open()
+        try:
+            self._opened(_result(opening))
+        except BaseException:
+            lifecycle.release(self._worker)
+            raise
+
+    def namespace_contents(self) -> dict[str, NamespaceEntry]:
+        """Return what is in the root, one level, sorted by name: the container of each
+        variable, and ``Namespace`` for each namespace.
+        """
+        return self._read(reads.namespace_contents, None)
+
+    def __delitem__(self, path: str) -> None:
+        """Delete a variable, or all variables of a namespace.
+
+        :raises VariableNotFoundError: there is neither.
+        """
+        self._delete(normalise(path))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return once everything that was logged before is committed.
+
+        :param timeout: seconds to wait at most.
+        :raises FlushTimeoutError: after that time; its ``pending`` tells how many
+            operations are left. They stay queued.
+        :raises StorageError: storage fails. They stay queued, and are tried again.
+        :raises RejectedOperationsError: storage refused some; the others are stored.
+        """
+        self._require_open()
+        self._flush(timeout)
+        self._state.raise_rejections()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Store everything and let go of the store; a second call does nothing.
+
+        What cannot be stored is kept in a file that a line on stderr names; the
+        next experiment that opens the store takes it in.
+
+        :param timeout: seconds to wait for storage at most.
+        :raises FlushTimeoutError, StorageError: that has happened.
+        :raises RejectedOperationsError: as ``flush``.
+        """
+        if not self._begin_close():
+            return
+        try:
+            self._flush(timeout)
+        except (StorageError, FlushTimeoutError, KeyboardInterrupt):
+            if self._state.users == 1:
+                lifecycle.spill(self._worker, [self._state])
+            raise
+        finally:
+            _result(self._worker.call(self._worker.close_experiment, self._state))
+            lifecycle.release(self._worker)
+        self._state.raise_rejections()
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except Exception:
+            # What ended the body matters more; the other was logged when it happened.
+            if exception is None:
+                raise
+
+    def _delete(self, path: str) -> None:
+        self._require_writable()
+        self._read(reads.delete, path)
+        if self._echo is not None:
+            self._echo(path, 'delete')
+
+    def _flush(self, timeout: float | None) -> None:
+        if self._state.queue.pending == 0:
+            return
+        try:
+            _result(self._worker.call(self._worker.flush, self._state), timeout)
+        except FutureTimeoutError:
+            pending = self.pending
+            raise FlushTimeoutError(
+                f'experiment {self.name!r}: {pending:,} operations were not stored within '
+                f'{timeout} seconds; they stay queued, and are tried again',
+                pending,
+            ) from None
+
+    def _read(self, read: Callable[..., Awaitable[T]], path: str | None, *arguments: object) -> T:
+        self._require_open()
+        result = _result(self._worker.call(read, self._worker, self._state, path, *arguments))
+        self._state.raise_rejections()
+        return result
+
+
+def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of the experiments in a store, in the order in which they were made.
+
+    :param storage: as for ``Experiment``.
+    :raises StorageError: the store is not there, or cannot be read.
+    """
+    worker = lifecycle.acquire(registry.resolve(storage))
+    try:
+        return _result(worker.call(worker.list_experiments))
+    finally:
+        lifecycle.release(worker)
+
+
+def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
+    """Delete an experiment with all that it holds.
+
+    :param storage: as for ``Experiment``.
+    :raises ExperimentNotFoundError: there is none of that name.
+    :raises StorageError: it is open in this process, or the store fails.
+    """
+    worker = lifecycle.acquire(registry.resolve(storage))
+    try:
+        _result(worker.call(worker.delete_experiment, checked_name(name)))
+    finally:
+        lifecycle.release(worker)
+
+
+def _result(future: Future[T], timeout: float | None = None) -> T:
+    """Wait for the worker; who stops waiting cancels the wait, not what was enqueued."""
+    try:
+        return future.result(timeout)
+    except CancelledError:
+        raise StorageError('the worker ended before it answered; call again') from None
+    except BaseException:
+        future.cancel()
+        raise
