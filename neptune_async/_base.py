@@ -21,8 +21,8 @@ from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
 from neptune_async._engine import lifecycle
-from neptune_async._engine.queue import Overflow, Queue, Stats
-from neptune_async._engine.state import NO_ENTRY, Entry, ExperimentState, OnError
+from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
+from neptune_async._engine.state import NO_ENTRY, Entry, ExperimentState, OnError, Origin
 from neptune_async._engine.worker import Mode, Options, Worker
 from neptune_async._model import messages
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
@@ -70,12 +70,17 @@ class BaseExperiment(Generic[View]):
         self._url = registry.MEMORY if mode == 'disabled' else registry.resolve(storage)
         self._mode: Mode = mode
         self._echo = _Echo() if _echo_is_on(echo) else None
-        self._options = Options(flush_interval, max_pending, overflow)
+        self._options = Options(flush_interval, max_pending)
+        self._overflow: Overflow = overflow
+        self._origin = Origin(self._policy(overflow), self._echo)
         self._strict = strict
         self._on_error = on_error
         self._views: dict[str, View] = {}
         self._kept: list[BaseView] = []
         self._is_closed = False
+
+    def _policy(self, overflow: Overflow) -> Policy:
+        return overflow
 
     def _open(self) -> Future[ExperimentState]:
         """Begin to open the experiment; ``_opened`` takes what comes of it."""
@@ -139,7 +144,7 @@ class BaseExperiment(Generic[View]):
             'echo': self._echo is not None,
             'flush_interval': options.flush_interval,
             'max_pending': options.max_pending,
-            'overflow': options.overflow,
+            'overflow': self._overflow,
             'strict': self._strict,
             'on_error': self._on_error,
         }
@@ -179,7 +184,7 @@ class BaseExperiment(Generic[View]):
         """
         try:
             self._require_writable()
-            write(*arguments, echo=self._echo)
+            write(*arguments, origin=self._origin)
         except QueueFullError:
             raise
         except NeptuneAsyncError as error:
@@ -440,4 +445,4 @@ def reopened(experiment_type: Callable[..., T], arguments: dict[str, Any]) -> T:
 
 def _let_go(worker: Worker, state: ExperimentState) -> None:
     """Close an experiment that was never closed, once nobody can write to it any more."""
-    worker.retire(state, then=partial(lifecycle.release, worker, wait=False))
+    worker.thread.call(worker.retire, state, partial(lifecycle.release, worker))

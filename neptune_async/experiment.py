@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
@@ -11,10 +10,11 @@ from typing import Any, Literal, TypeVar, overload
 
 from neptune_async._base import BaseExperiment, BaseView, checked_count
 from neptune_async._engine import lifecycle, reads
+from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
-from neptune_async._engine.worker import Mode
+from neptune_async._engine.worker import Mode, Worker
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
@@ -115,7 +115,7 @@ class ExperimentView(BaseView):
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         experiment._delete(self._path)
 
-    def _read(self, read: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    def _read(self, read: Function[T], *arguments: object) -> T:
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         return experiment._read(read, self._path, *arguments)
 
@@ -187,7 +187,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         try:
             self._opened(_result(opening))
         except BaseException:
-            lifecycle.release(self._worker)
+            _release(self._worker)
             raise
 
     def namespace_contents(self) -> dict[str, NamespaceEntry]:
@@ -236,7 +236,7 @@ class Experiment(BaseExperiment[ExperimentView]):
             raise
         finally:
             _result(self._worker.call(self._worker.close_experiment, self._state))
-            lifecycle.release(self._worker)
+            _release(self._worker)
         self._state.raise_rejections()
 
     def __enter__(self) -> Experiment:
@@ -274,7 +274,7 @@ class Experiment(BaseExperiment[ExperimentView]):
                 pending,
             ) from None
 
-    def _read(self, read: Callable[..., Awaitable[T]], path: str | None, *arguments: object) -> T:
+    def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
         self._require_open()
         result = _result(self._worker.call(read, self._worker, self._state, path, *arguments))
         self._state.raise_rejections()
@@ -291,7 +291,7 @@ def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]
     try:
         return _result(worker.call(worker.list_experiments))
     finally:
-        lifecycle.release(worker)
+        _release(worker)
 
 
 def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
@@ -305,7 +305,12 @@ def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) 
     try:
         _result(worker.call(worker.delete_experiment, checked_name(name)))
     finally:
-        lifecycle.release(worker)
+        _release(worker)
+
+
+def _release(worker: Worker) -> None:
+    if lifecycle.release(worker):
+        worker.thread.join(lifecycle.EXIT_TIMEOUT)
 
 
 def _result(future: Future[T], timeout: float | None = None) -> T:

@@ -43,15 +43,19 @@ def acquire(url: str, *, shared: bool = True) -> Worker:
         return worker
 
 
-def release(worker: Worker, *, wait: bool = True) -> None:
-    """Give a worker back; the last to do so has it stop."""
+def release(worker: Worker) -> bool:
+    """Give a worker back; the last to do so has it stop, and may wait until its thread ends.
+
+    :returns: whether this was the last.
+    """
     with _lock:
         worker.users -= 1
         if worker.users:
-            return
+            return False
         if worker in _workers:
             _workers.remove(worker)
-    worker.end(EXIT_TIMEOUT if wait else 0.0)
+    worker.stop()
+    return True
 
 
 def spill(worker: Worker, states: list[ExperimentState]) -> None:
@@ -72,7 +76,7 @@ def _finish() -> None:
     for worker in workers:
         states = [*worker.states.values()]
         try:
-            worker.drain(max(0.0, deadline - time.monotonic()))
+            worker.finish(max(0.0, deadline - time.monotonic()))
         except (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError) as error:
             logger.debug('the last flush of %s failed: %r', worker.location, error)
         except KeyboardInterrupt:

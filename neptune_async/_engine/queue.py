@@ -22,6 +22,9 @@ from neptune_async.exceptions import QueueFullError
 logger = logging.getLogger('neptune_async')
 
 Overflow: TypeAlias = Literal['block', 'drop', 'raise']
+Policy: TypeAlias = Overflow | Literal['head-room']
+"""``head-room`` is ``block`` for a caller that must not wait: it may pass the
+limit by as much again, and raises beyond that."""
 
 _HURRY = 2**16
 """Points after which the worker is woken before its interval is over."""
@@ -105,16 +108,14 @@ class Queue:
         'mark',
         'max_pending',
         'name',
-        'overflow',
         'points',
         'rejected',
         'settled',
     )
 
-    def __init__(self, name: str, max_pending: int, overflow: Overflow, consumer: Consumer) -> None:
+    def __init__(self, name: str, max_pending: int, consumer: Consumer) -> None:
         self.name = name
         self.max_pending = max_pending
-        self.overflow: Overflow = overflow
         self._consumer = consumer
         self.reset()
 
@@ -143,41 +144,50 @@ class Queue:
 
     # ── The caller's side ────────────────────────────────────────────────────
 
-    def admit(self, count: int) -> bool:
+    def admit(self, count: int, policy: Policy) -> bool:
         """Make sure that there is room for operations, and that the worker will come for them.
 
+        :param policy: what to do when there is none.
         :returns: False when they are to be dropped, and were counted as dropped.
         :raises QueueFullError: when there is no room, and the policy is 'raise'.
         """
         with self.lock:
             if self._is_finished:
                 self._report_late()
-            if self._is_finished or not (self._has_room_for(count) or self._wait_for_room(count)):
+            if self._is_finished or not (
+                self._has_room_for(count) or self._make_room(count, policy)
+            ):
                 self._dropped += count
                 return False
             self._rouse()
             return True
 
-    def _has_room_for(self, count: int) -> bool:
+    def _has_room_for(self, count: int, limits: int = 1) -> bool:
         # One call may bring more than the limit; it has to wait for an empty queue only.
         pending = self.pending
-        return pending + count <= self.max_pending or pending == 0
+        return pending + count <= limits * self.max_pending or pending == 0
 
-    def _wait_for_room(self, count: int) -> bool:
+    def _make_room(self, count: int, policy: Policy) -> bool:
         self._consumer.wake(True)
-        if self.overflow == 'block' and not self._consumer.is_current_thread:
+        if policy == 'head-room' and self._has_room_for(count, limits=2):
+            return True
+        if policy == 'block' and not self._consumer.is_current_thread:
             self._report_full('log waits until storage has taken some of them')
             while not self._has_room_for(count):
                 self._has_room.wait(1.0)
                 self._consumer.wake(True)
             return True
-        if self.overflow == 'drop':
+        if policy == 'drop':
             self._report_full('operations are dropped until storage has taken some of them')
             return False
         raise QueueFullError(
             f'experiment {self.name!r}: {self.pending:,} operations wait for storage, the limit '
-            f'is max_pending={self.max_pending:,}; log less, raise max_pending, or choose '
-            "overflow='block'"
+            f'is max_pending={self.max_pending:,}; '
+            + (
+                'await drain() now and then, or raise max_pending'
+                if policy == 'head-room'
+                else "log less, raise max_pending, or choose overflow='block'"
+            )
         )
 
     def _report_full(self, consequence: str) -> None:
@@ -262,7 +272,6 @@ class Queue:
             self.committed += count - rejected
             self.rejected += rejected
             self._in_flight_since = 0.0
-            self._full_reported = False
             self._has_room.notify_all()
 
     # ── Counters ─────────────────────────────────────────────────────────────

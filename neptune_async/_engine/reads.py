@@ -6,6 +6,7 @@ turns the answer into what the user gets, so that this costs no other thread.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from neptune_async._model import messages
 from neptune_async._model.messages import CONTAINERS
 from neptune_async._model.operations import Container, Variable
 from neptune_async._model.values import CONTENT_TYPES, decode, shown_step
-from neptune_async._storage.chunks import Points, expanded
+from neptune_async._storage.chunks import Points, Stride
 from neptune_async.variable import Atom, Namespace, Series, Set
 
 ContainerType: TypeAlias = type[Atom] | type[Series] | type[Set]
@@ -119,10 +120,16 @@ async def _paths(worker: Worker, state: ExperimentState) -> list[str]:
     return [variable.path for variable in variables]
 
 
+def _shown_steps(steps: Stride | array[float]) -> list[int | float]:
+    if isinstance(steps, Stride):
+        return list(map(int, steps.expanded()))
+    return [shown_step(step) for step in steps]
+
+
 def _items(points: Points, with_steps: bool, with_timestamps: bool) -> Sequence[Any]:
     columns: list[Sequence[Any]] = []
     if with_steps:
-        columns.append([shown_step(step) for step in expanded(points.steps)])
+        columns.append(_shown_steps(points.steps))
     if with_timestamps:
         columns.append(points.times)
     if not columns:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from neptune_async._engine.queue import Queue, Stats
+from neptune_async._engine.queue import Policy, Queue, Stats
 from neptune_async._model import messages
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
@@ -59,6 +59,17 @@ logger = logging.getLogger('neptune_async')
 OnError: TypeAlias = Callable[[NeptuneAsyncError], object]
 Echo: TypeAlias = Callable[[str, str], None]
 """Takes the path and the text of a write that was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who writes: how it meets a full queue, and where it wants its writes printed."""
+
+    policy: Policy = 'block'
+    echo: Echo | None = None
+
+
+PLAIN = Origin()
 
 _EXTEND_POINTS = 2**14
 """Points of one extend that enter the queue at a time, and so wait for room at a time."""
@@ -169,13 +180,13 @@ class ExperimentState:
         value: object,
         step: object = None,
         timestamp: object = None,
-        echo: Echo | None = None,
+        origin: Origin = PLAIN,
     ) -> None:
         """Append a value to a series, or each leaf of a dict to the series at its path."""
         values = [(leaf, series_value(value)) for leaf, value in _leaves(path, value)]
         checked = AUTOMATIC_STEP if step is None else checked_step(step)
         when = None if timestamp is None else checked_timestamp(timestamp)
-        if not self._admitted(len(values)):
+        if not self._admitted(len(values), origin):
             return
         with self.queue.lock:
             plan = _Plan()
@@ -193,8 +204,8 @@ class ExperimentState:
                     floats += (key, number, seconds, value)
                 else:
                     self.queue.put_text((key, number, seconds, value))
-                if echo:
-                    echo(leaf, _log_line(number, seconds, value))
+                if origin.echo:
+                    origin.echo(leaf, _log_line(number, seconds, value))
             # One call for all: the worker then takes all or none of them.
             self.queue.append_point(array('d', floats).tobytes())
 
@@ -204,7 +215,7 @@ class ExperimentState:
         values: object,
         steps: object = None,
         timestamps: object = None,
-        echo: Echo | None = None,
+        origin: Origin = PLAIN,
     ) -> None:
         """Append values to a series, or each leaf of a dict to the series at its path."""
         columns = [
@@ -219,13 +230,13 @@ class ExperimentState:
                 self._planned(plan, leaf, 'series', content_of(column.values[0]), 'extend')
         for leaf, column in columns:
             for start in range(0, len(column.values), _EXTEND_POINTS):
-                self._append(leaf, column.sliced(start, start + _EXTEND_POINTS))
-            if echo:
-                echo(leaf, f'extend {len(column.values)} values')
+                self._append(leaf, column.sliced(start, start + _EXTEND_POINTS), origin)
+            if origin.echo:
+                origin.echo(leaf, f'extend {len(column.values)} values')
 
-    def _append(self, path: str, column: _Column) -> None:
+    def _append(self, path: str, column: _Column, origin: Origin) -> None:
         count = len(column.values)
-        if not self._admitted(count):
+        if not self._admitted(count, origin):
             return
         with self.queue.lock:
             plan = _Plan()
@@ -249,11 +260,11 @@ class ExperimentState:
                 for point in zip([key] * count, steps, times, column.values, strict=True):
                     self.queue.put_text(point)
 
-    def assign(self, path: str, value: object, echo: Echo | None = None) -> None:
+    def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
         values = [(leaf, atom_value(value)) for leaf, value in _leaves(path, value)]
         encoded = [encode(value) for _, value in values]
-        if not self._admitted(len(values)):
+        if not self._admitted(len(values), origin):
             return
         with self.queue.lock:
             plan = _Plan()
@@ -265,10 +276,10 @@ class ExperimentState:
             for entry, (leaf, value), stored in zip(entries, values, encoded, strict=True):
                 entry.content = content_of(value)
                 self.queue.put_operation(Assign(entry.known_id, entry.content, stored))
-                if echo:
-                    echo(leaf, f'assign {value}')
+                if origin.echo:
+                    origin.echo(leaf, f'assign {value}')
 
-    def add(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+    def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
         if not values:
             raise UnsupportedValueError(f'add to {path!r} needs at least one value')
@@ -278,7 +289,7 @@ class ExperimentState:
         else:
             groups = [(path, tuple(map(set_member, values)))]
         checked = [(leaf, members, _common_content(leaf, members)) for leaf, members in groups]
-        if not self._admitted(len(checked)):
+        if not self._admitted(len(checked), origin):
             return
         with self.queue.lock:
             plan = _Plan()
@@ -288,27 +299,27 @@ class ExperimentState:
             self._carry_out(plan, entries)
             for entry, (leaf, members, _) in zip(entries, checked, strict=True):
                 self.queue.put_operation(AddMembers(entry.known_id, tuple(map(encode, members))))
-                if echo:
-                    echo(leaf, f'add {members}')
+                if origin.echo:
+                    origin.echo(leaf, f'add {members}')
 
-    def remove(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+    def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
         members = tuple(map(set_member, values))
-        if not self._admitted(1):
+        if not self._admitted(1, origin):
             return
         with self.queue.lock:
             entry = self._existing(path, 'set', 'remove')
             self._carry_out(_Plan(), [entry])
             # A member of another type cannot be in it: 1 is not True here, as it is in Python.
             self.queue.put_operation(RemoveMembers(entry.known_id, tuple(map(encode, members))))
-            if echo:
-                echo(path, f'remove {members}')
+            if origin.echo:
+                origin.echo(path, f'remove {members}')
 
-    def reset(self, path: str, values: Sequence[object], echo: Echo | None = None) -> None:
+    def reset(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Replace all members of a set, and their type."""
         members = tuple(map(set_member, values))
         content = _common_content(path, members) if members else None
-        if not self._admitted(1):
+        if not self._admitted(1, origin):
             return
         with self.queue.lock:
             entry = self._existing(path, 'set', 'reset')
@@ -317,12 +328,12 @@ class ExperimentState:
             self.queue.put_operation(
                 ResetMembers(entry.known_id, entry.content, tuple(map(encode, members)))
             )
-            if echo:
-                echo(path, f'reset {members}')
+            if origin.echo:
+                origin.echo(path, f'reset {members}')
 
-    def delete(self, path: str) -> bool:
+    def delete(self, path: str, origin: Origin = PLAIN) -> bool:
         """Delete a variable, or all below a namespace; False if neither is known here."""
-        if not self._admitted(1):
+        if not self._admitted(1, origin):
             return True
         with self.queue.lock:
             entry = self._find(path)
@@ -352,9 +363,9 @@ class ExperimentState:
             )  # fmt: skip
         self.last_error = error
 
-    def _admitted(self, count: int) -> bool:
+    def _admitted(self, count: int, origin: Origin) -> bool:
         self.require_open()
-        return self.queue.admit(count)
+        return self.queue.admit(count, origin.policy)
 
     def require_open(self) -> None:
         """:raises ExperimentClosedError: when it was closed."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 import uuid
-from asyncio import AbstractEventLoop, Task, get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
-from anyio.from_thread import BlockingPortal
 
-from neptune_async._engine.queue import Overflow, Queue
+from neptune_async._engine.loop import Function, LoopThread
+from neptune_async._engine.queue import Queue
 from neptune_async._engine.spill import find_spills, read_spill, write_spill
 from neptune_async._engine.state import ExperimentState, VariableIds
 from neptune_async._model import messages
@@ -65,26 +63,21 @@ class Worker:
 
     def _begin(self) -> None:
         self.storage = self._make_storage(self.url)
+        self.thread = LoopThread(f'neptune_async {self.storage.location}', self._main)
         self._writer = uuid.uuid4().bytes
         self._batches = 0
         self._ids = VariableIds()
         self._in_flight: _Sent | None = None
         self._is_open = self._is_writable = False
-        self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
-        self._started = threading.Event()
-        self._loop: AbstractEventLoop | None = None
-        self._portal: BlockingPortal | None = None
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
         self._faults = 0
         self._fault: StorageError | None = None
         self._stops = False
-        self._tasks: set[Task[None]] = set()
 
     def abandon(self) -> None:
         """In a forked child: leave to the parent all that is the parent's, and begin anew."""
-        leak((self.storage, self._loop, self._portal))
+        leak((self.storage, self.thread))
         self._begin()
         for state in self.states.values():
             state.begin_in_child(self._ids)
@@ -96,67 +89,43 @@ class Worker:
 
     # ── From any thread ──────────────────────────────────────────────────────
 
-    def call(self, function: Callable[..., Awaitable[T]], *args: object) -> Future[T]:
+    def call(self, function: Function[T], *args: object) -> Future[T]:
         """Run a coroutine function on the worker's loop.
 
         :raises WorkerThreadError: on the worker's own thread, where waiting for
             the result would never end.
         """
-        if self.is_current_thread:
+        if self.thread.is_current:
             raise WorkerThreadError(
                 'flush, close and reads cannot be called from on_error, on the thread that '
                 'would have to do them; note what happened and do them elsewhere'
             )
-        self._start()
-        assert self._portal is not None
-        return self._portal.start_task_soon(function, *args)
+        return self.thread.call(function, *args)
 
     @property
     def is_current_thread(self) -> bool:
         """Whether the caller is on the worker's thread."""
-        return self._thread is threading.current_thread()
+        return self.thread.is_current
 
     def wake(self, hurry: bool) -> None:
         """Have the queues emptied once the interval is over, or now."""
-        self._start(wait=False)
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._rouse, hurry)
+        try:
+            self.thread.post(self._rouse, hurry)
+        except RuntimeError as error:
+            logger.debug('%s stays asleep: %s', self.location, error)
 
-    def retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
-        """Flush and close an experiment that nobody holds any more; nobody waits for it."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._spawn, self._retire(state, then))
-
-    def drain(self, timeout: float) -> None:
+    def finish(self, timeout: float) -> None:
         """Store what is pending, close the store, end the thread.
 
         :raises FutureTimeoutError: when that takes longer; the thread goes on trying.
         """
-        if self._thread is not None or any(s.queue.pending for s in self.states.values()):
-            self.call(self._drain).result(timeout)
+        if self.thread.is_running or any(s.queue.pending for s in self.states.values()):
+            self.call(self._finish).result(timeout)
 
-    def end(self, timeout: float) -> None:
-        """Close the store and end the thread; what is still queued is given up."""
-        thread, loop = self._thread, self._loop
-        if thread is not None and loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._stop)
-            if thread is not threading.current_thread():
-                thread.join(timeout)
-
-    def _start(self, wait: bool = True) -> None:
-        if self._thread is None:
-            with self._start_lock:
-                if self._thread is None:
-                    self._started.clear()
-                    thread = threading.Thread(
-                        target=self._run, name=f'neptune_async {self.location}', daemon=True
-                    )
-                    thread.start()
-                    self._thread = thread
-        if wait:
-            self._started.wait()
+    def stop(self) -> None:
+        """Have the store closed and the thread end; what is still queued is given up."""
+        if self.thread.is_running:
+            self.thread.post(self._stop)
 
     def spill(self, states: Sequence[ExperimentState]) -> str:
         """Keep what experiments have in memory in a spill file.
@@ -207,37 +176,23 @@ class Worker:
 
     # ── The thread and its loop ──────────────────────────────────────────────
 
-    def _run(self) -> None:
-        try:
-            # asyncio, because aiosqlite and asyncpg need it, whatever the caller's loop is.
-            anyio.run(self._main, backend='asyncio')
-        except BaseException:
-            logger.critical('the worker of %s died; it starts anew', self.location, exc_info=True)
-        finally:
-            self._is_open = False
-            self._loop = self._portal = None
-            self._thread = None
-            self._started.set()
-
     async def _main(self) -> None:
-        self._loop = get_running_loop()
         self._awake, self._hurried = anyio.Event(), anyio.Event()
         self._progress = anyio.Event()
         self._opening = anyio.Lock()
-        async with BlockingPortal() as portal:
-            self._portal = portal
-            self._started.set()
-            if self._in_flight:
-                await self._commit(self._in_flight)
-            if any(state.queue.pending for state in [*self.states.values()]):
-                self._rouse(True)
-            while not self._stops:
-                await self._awake.wait()
-                with anyio.move_on_after(self._interval()):
-                    await self._hurried.wait()
-                self._awake, self._hurried = anyio.Event(), anyio.Event()
-                await self._write_pending()
-            self._step()
+        # A worker that died before goes on with what it had in hand.
+        self._is_open = False
+        if self._in_flight:
+            await self._commit(self._in_flight)
+        if any(state.queue.pending for state in [*self.states.values()]):
+            self._rouse(True)
+        while not self._stops:
+            await self._awake.wait()
+            with anyio.move_on_after(self._interval()):
+                await self._hurried.wait()
+            self._awake, self._hurried = anyio.Event(), anyio.Event()
+            await self._write_pending()
+        self._step()
         await self._close_storage()
 
     def _interval(self) -> float:
@@ -252,22 +207,7 @@ class Worker:
         self._stops = True
         self._rouse(True)
 
-    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        task = get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
-        try:
-            await self.flush(state)
-            await self.close_experiment(state)
-        except NeptuneAsyncError as error:
-            # The experiment stays: the end of the process stores or spills what it has.
-            logger.debug('%s was not closed when it was let go: %s', state.name, error)
-        else:
-            then()
-
-    async def _drain(self) -> None:
+    async def _finish(self) -> None:
         for state in [*self.states.values()]:
             await self.flush(state)
         if self._is_open and self._is_writable:
@@ -320,7 +260,7 @@ class Worker:
         if record is None:
             # Another process has made it since it was looked for.
             return await self._new_state(name, mode, options)
-        queue = Queue(record.name, options.max_pending, options.overflow, self)
+        queue = Queue(record.name, options.max_pending, self)
         return ExperimentState(record, queue, self._ids, options.flush_interval)
 
     def _exists(self, name: str) -> ExperimentExistsError:
@@ -339,6 +279,24 @@ class Worker:
                 if state.queue.offered == offered:
                     state.number_steps({path: step + 1.0 for path, step in largest.items()})
                     return
+
+    async def retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
+        """Flush and close an experiment that nobody holds any more, and nobody waits for."""
+        try:
+            await self.flush(state)
+            await self.close_experiment(state)
+        except NeptuneAsyncError as error:
+            # The experiment stays: the end of the process stores or spills what it has.
+            logger.debug('%s was not closed when it was let go: %s', state.name, error)
+        else:
+            then()
+
+    async def drain(self, state: ExperimentState) -> None:
+        """Return once the queue of an experiment is below its limit."""
+        while state.queue.pending >= state.queue.max_pending and not self._stops:
+            progress = self._progress
+            self._rouse(True)
+            await progress.wait()
 
     async def close_experiment(self, state: ExperimentState) -> None:
         """Let go of an experiment that was flushed; tidy up if nobody else has it open."""
@@ -585,7 +543,6 @@ class Options:
 
     flush_interval: float
     max_pending: int
-    overflow: Overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,19 @@ _MOST_POINTS = 2**19
 """Points taken from the log at a time: 16 MiB, and about as much again while they are sorted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What one compaction came to.
+
+    :ivar series: of how many series it took points from the log.
+    :ivar is_partial: whether it took as many points as it may at a time, so
+        that there may be more.
+    """
+
+    series: int
+    is_partial: bool
+
+
 @dataclass(slots=True)
 class _Rewrite:
     """What compaction changes in the chunks of a store."""
@@ -44,18 +57,17 @@ class _Rewrite:
     added: list[tuple[int, Chunk]] = field(default_factory=list)
 
 
-def compact_log(connection: sqlite3.Connection, experiment_id: int) -> int:
+def compact_log(connection: sqlite3.Connection, experiment_id: int) -> Compacted:
     """Turn the oldest log rows of an experiment into chunks.
 
     All is packed before the write lock is taken. If another process has changed
     what it was made from by then, nothing happens.
 
-    :returns: how many series the rows had points of; 0 when there are none left.
     """
     with transaction(connection, 'DEFERRED'):
         log = _oldest_rows(connection, experiment_id)
         if not log:
-            return 0
+            return Compacted(0, is_partial=False)
         seen = _state(connection, experiment_id, log[-1][0])
         columns = _columns_in(log)
         living = _living(connection, columns)
@@ -71,7 +83,8 @@ def compact_log(connection: sqlite3.Connection, experiment_id: int) -> int:
                 (experiment_id, log[-1][0]),
             )
             _apply(connection, rewrite)
-    return len(columns)
+    taken = sum(count for _, _, count, _, _ in log)
+    return Compacted(len(columns), is_partial=taken >= _MOST_POINTS)
 
 
 def _oldest_rows(

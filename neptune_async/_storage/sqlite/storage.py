@@ -117,10 +117,13 @@ class SQLiteStorage:
             if everything or points >= self._compact_at.get(experiment_id, _LOG_POINTS)
         ]
         for experiment_id in due:
-            series = await self._run(compact_log, experiment_id)
-            self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
-            del self._logged[experiment_id]
-        if everything and due:
+            # Before the first await, so that what is written meanwhile is counted anew.
+            self._logged.pop(experiment_id, None)
+            done = await self._run(compact_log, experiment_id)
+            while done.is_partial:
+                done = await self._run(compact_log, experiment_id)
+            self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * done.series)
+        if everything:
             await self._run(_give_back_pages)
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:
