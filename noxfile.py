@@ -39,7 +39,7 @@ def offer_every_pyenv_version() -> None:
     if shutil.which('pyenv') is None:
         return
     listed = subprocess.run(
-        ['pyenv', 'versions', '--bare'], capture_output=True, text=True, check=True
+        ['pyenv', 'versions', '--bare'], stdout=subprocess.PIPE, text=True
     ).stdout.split()
     selected = os.environ.get('PYENV_VERSION', '').split(':')
     os.environ['PYENV_VERSION'] = ':'.join(filter(None, [*selected, *reversed(listed)]))

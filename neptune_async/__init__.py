@@ -2,22 +2,27 @@
 kept in a file of its own, and a read sees everything that was logged before it.
 """
 
-from neptune_async import exceptions, variable
+from neptune_async import aio, exceptions, variable
+from neptune_async.aio import AsyncExperiment, AsyncExperimentView
 from neptune_async.experiment import (
     Experiment,
     ExperimentView,
     delete_experiment,
     list_experiments,
 )
-from neptune_async.variable import Atom, Namespace, Series, Set
+from neptune_async.variable import Atom, Namespace, Point, Series, Set
 
 __all__ = [
+    'AsyncExperiment',
+    'AsyncExperimentView',
     'Atom',
     'Experiment',
     'ExperimentView',
     'Namespace',
+    'Point',
     'Series',
     'Set',
+    'aio',
     'delete_experiment',
     'exceptions',
     'list_experiments',

@@ -78,6 +78,7 @@ class BaseExperiment(Generic[View]):
         self._views: dict[str, View] = {}
         self._kept: list[BaseView] = []
         self._is_closed = False
+        self._shared: ExperimentState | None = None
 
     def _policy(self, overflow: Overflow) -> Policy:
         return overflow
@@ -95,7 +96,7 @@ class BaseExperiment(Generic[View]):
             raise
 
     def _opened(self, state: ExperimentState) -> None:
-        self._state = state
+        self._shared = state
         if self._on_error is not None:
             state.on_error.append(self._on_error)
         if self._echo is not None:
@@ -109,6 +110,12 @@ class BaseExperiment(Generic[View]):
             return self._views[path]
         except (KeyError, TypeError):
             return self._view_type(self, normalise(path), path)
+
+    @property
+    def _state(self) -> ExperimentState:
+        if self._shared is None:
+            raise messages.not_open()
+        return self._shared
 
     @property
     def name(self) -> str:
@@ -129,6 +136,8 @@ class BaseExperiment(Generic[View]):
         return self._state.stats()
 
     def __repr__(self) -> str:
+        if self._shared is None:
+            return f'<{type(self).__name__} {self._wanted_name!r}, not open>'
         return f'<{type(self).__name__} {self.name!r} in {self._worker.location}>'
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -138,7 +147,7 @@ class BaseExperiment(Generic[View]):
         """Return the arguments with which another process opens the experiment."""
         options = self._options
         return {
-            'name': self.name,
+            'name': self.name if self._shared else self._wanted_name,
             'storage': None if self._mode == 'disabled' else self._url,
             'mode': 'resume' if self._mode == 'create' else self._mode,
             'echo': self._echo is not None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
@@ -15,10 +16,12 @@ from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
 from neptune_async._engine.worker import Mode, Worker
+from neptune_async._model import messages
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
 from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async.variable import Point
 
 __all__ = ['Experiment', 'ExperimentView', 'delete_experiment', 'list_experiments']
 
@@ -69,6 +72,26 @@ class ExperimentView(BaseView):
         """Return all values of the series; else as ``tail``."""
         return self._read(reads.series, None, with_steps, with_timestamps)
 
+    def follow(self, last: int | None = None, timeout: float | None = None) -> Iterator[Point]:
+        """Iterate over the points of the series, and then over those that follow, as they are
+        committed by this process or another.
+
+        A variable that is not there yet is waited for.
+
+        :param last: how many of the points that are there to begin with; None is all.
+        :param timeout: seconds without a new point after which the iteration
+            ends; None is never.
+        :raises ContainerTypeError: the variable is no Series.
+        """
+        count = None if last is None else checked_count(last)
+        position = self._read(reads.begin_follow, count)
+        while True:
+            try:
+                position, points = self._read(reads.follow, position, timeout=timeout)
+            except FutureTimeoutError:
+                return
+            yield from points
+
     def read(self) -> AtomValue:
         """Return the value of the atom.
 
@@ -115,9 +138,9 @@ class ExperimentView(BaseView):
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         experiment._delete(self._path)
 
-    def _read(self, read: Function[T], *arguments: object) -> T:
+    def _read(self, read: Function[T], *arguments: object, timeout: float | None = None) -> T:
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
-        return experiment._read(read, self._path, *arguments)
+        return experiment._read(read, self._path, *arguments, timeout=timeout)
 
 
 class Experiment(BaseExperiment[ExperimentView]):
@@ -267,16 +290,18 @@ class Experiment(BaseExperiment[ExperimentView]):
         try:
             _result(self._worker.call(self._worker.flush, self._state), timeout)
         except FutureTimeoutError:
-            pending = self.pending
-            raise FlushTimeoutError(
-                f'experiment {self.name!r}: {pending:,} operations were not stored within '
-                f'{timeout} seconds; they stay queued, and are tried again',
-                pending,
-            ) from None
+            raise messages.flush_timeout(self.name, self.pending, timeout) from None
 
-    def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
+    def _read(
+        self,
+        read: Function[T],
+        path: str | None,
+        *arguments: object,
+        timeout: float | None = None,
+    ) -> T:
         self._require_open()
-        result = _result(self._worker.call(read, self._worker, self._state, path, *arguments))
+        future = self._worker.call(read, self._worker, self._state, path, *arguments)
+        result = _result(future, timeout)
         self._state.raise_rejections()
         return result
 

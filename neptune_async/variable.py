@@ -14,9 +14,10 @@ container type is in the documentation of that type, e.g.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from datetime import datetime
+from typing import ClassVar, NamedTuple
 
-__all__ = ['Atom', 'Namespace', 'Series', 'Set']
+__all__ = ['Atom', 'Namespace', 'Point', 'Series', 'Set']
 
 
 class Atom:
@@ -35,14 +36,14 @@ class Atom:
 class Series:
     """
     Writing / initializing methods: log, extend
-    Reading methods: tail, all
+    Reading methods: tail, all, follow
 
     Holds points in the order in which they were logged, each with a step, a
     timestamp in seconds since the epoch, and a value. All values are float, or
     all str, or all datetime, as the first ``log`` was.
     """
 
-    methods: ClassVar[tuple[str, ...]] = ('log', 'extend', 'tail', 'all')
+    methods: ClassVar[tuple[str, ...]] = ('log', 'extend', 'tail', 'all', 'follow')
 
 
 class Set:
@@ -56,6 +57,14 @@ class Set:
     """
 
     methods: ClassVar[tuple[str, ...]] = ('add', 'remove', 'reset', 'get')
+
+
+class Point(NamedTuple):
+    """A point of a series: step, timestamp in seconds since the epoch, value."""
+
+    step: int | float
+    timestamp: float
+    value: float | str | datetime
 
 
 class Namespace:

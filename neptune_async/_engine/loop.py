@@ -7,6 +7,7 @@ import threading
 from asyncio import AbstractEventLoop, Task, get_running_loop
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -63,7 +64,8 @@ class LoopThread:
             if self._loop is None:
                 self._early.append(call)
             else:
-                self._loop.call_soon_threadsafe(call)
+                # In the loop's context: the caller's would say that trio runs here.
+                self._loop.call_soon_threadsafe(call, context=self._context)
 
     def call(self, function: Function[T], *args: object) -> Future[T]:
         """Run a coroutine function on the loop; to cancel the future cancels its task."""
@@ -105,10 +107,11 @@ class LoopThread:
     async def _serve(self) -> None:
         loop = get_running_loop()
         with self._lock:
+            self._context = copy_context()
             self._loop = loop
             early, self._early = self._early, []
         for call in early:
-            loop.call_soon(call)
+            loop.call_soon(call, context=self._context)
         try:
             await self._main()
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from neptune_async._engine.state import ExperimentState
@@ -16,8 +17,12 @@ from neptune_async._model import messages
 from neptune_async._model.messages import CONTAINERS
 from neptune_async._model.operations import Container, Variable
 from neptune_async._model.values import CONTENT_TYPES, decode, shown_step
+from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import Points, Stride
-from neptune_async.variable import Atom, Namespace, Series, Set
+from neptune_async.variable import Atom, Namespace, Point, Series, Set
+
+_FOLLOW_INTERVAL = 0.1
+"""Seconds after which to look for points that another process has committed."""
 
 ContainerType: TypeAlias = type[Atom] | type[Series] | type[Set]
 NamespaceEntry: TypeAlias = ContainerType | type[Namespace]
@@ -48,17 +53,68 @@ async def series(
     with_timestamps: bool,
 ) -> list[Any]:
     """Return the last points of a series, or all if ``last`` is None."""
-    found = await worker.read(
-        state, path, worker.storage.read_series, state.id, path, last, with_steps,
+    reading = await worker.read(
+        state, path, worker.storage.read_series, state.id, path, Window(last=last), with_steps,
         with_timestamps,
     )  # fmt: skip
-    variable, pieces = found or (None, ())
     method = 'all' if last is None else 'tail'
+    variable = None if reading is None else reading.variable
     await _require(worker, state, path, variable, 'series', method)
     items: list[Any] = []
-    for piece in pieces:
+    for piece in reading.pieces if reading else ():
         items += _items(piece, with_steps, with_timestamps)
     return items if last is None else items[max(0, len(items) - last) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a series was followed.
+
+    :ivar variable_id: None before anything was seen: a variable that was
+        deleted and made anew has another id, and is followed from its start.
+    :ivar count: how many of its points were seen.
+    """
+
+    variable_id: int | None = None
+    count: int = 0
+
+
+async def begin_follow(
+    worker: Worker, state: ExperimentState, path: str, last: int | None
+) -> Position:
+    """Return the position before the last points that are committed, or before all."""
+    reading = await _read_from(worker, state, path, Window(last=last))
+    if reading is None or last is None:
+        return Position()
+    return Position(reading.variable.id, max(0, reading.end - last))
+
+
+async def follow(
+    worker: Worker, state: ExperimentState, path: str, position: Position
+) -> tuple[Position, list[Point]]:
+    """Return the points beyond a position, once there are any."""
+    while True:
+        reading = await _read_from(worker, state, path, Window(first=position.count))
+        if reading is not None and reading.variable.id != position.variable_id:
+            position = Position(reading.variable.id)
+            reading = await _read_from(worker, state, path, Window())
+        if reading is not None and reading.end > position.count:
+            points: list[Point] = []
+            for piece in reading.pieces:
+                points += map(Point._make, _items(piece, True, True))
+            return replace(position, count=reading.end), points[position.count - reading.end :]
+        await worker.next_commit(_FOLLOW_INTERVAL)
+
+
+async def _read_from(
+    worker: Worker, state: ExperimentState, path: str, window: Window
+) -> SeriesReading | None:
+    reading = await worker.query(
+        state, worker.storage.read_series, state.id, path, window, True, True
+    )
+    if reading is not None and reading.variable.container != 'series':
+        raise messages.wrong_container(state.name, path, reading.variable.container, 'follow')
+    return reading
 
 
 async def variable_type(

@@ -339,11 +339,22 @@ class Worker:
 
         :param path: None for a query about namespaces.
         """
-        state.require_open()
-        await self._open_storage(writable=False)
         if self._concerns(state, state.known_id(path)):
             await self.flush(state)
+        return await self.query(state, query, *args)
+
+    async def query(
+        self, state: ExperimentState, query: Callable[..., Awaitable[T]], *args: object
+    ) -> T:
+        """Query storage as it is."""
+        state.require_open()
+        await self._open_storage(writable=False)
         return await self._attempt(query, *args)
+
+    async def next_commit(self, at_most: float) -> None:
+        """Return after the next commit of this process, or so many seconds."""
+        with anyio.move_on_after(at_most):
+            await self._progress.wait()
 
     def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
         if state.queue.pending == 0:

@@ -12,6 +12,7 @@ from neptune_async.exceptions import (
     ContentTypeError,
     ExperimentClosedError,
     ExperimentNotFoundError,
+    FlushTimeoutError,
     NamespaceConflictError,
     ReadOnlyError,
     Rejection,
@@ -101,6 +102,23 @@ def closed(experiment: str) -> ExperimentClosedError:
     """For a call after close."""
     return ExperimentClosedError(
         f'experiment {experiment!r} is closed; open it again with Experiment({experiment!r})'
+    )
+
+
+def flush_timeout(experiment: str, pending: int, timeout: float | None) -> FlushTimeoutError:
+    """For a flush that took longer than allowed."""
+    return FlushTimeoutError(
+        f'experiment {experiment!r}: {pending:,} operations were not stored within {timeout} '
+        'seconds; they stay queued, and are tried again',
+        pending,
+    )
+
+
+def not_open() -> ExperimentClosedError:
+    """For a call on an AsyncExperiment before it was opened."""
+    return ExperimentClosedError(
+        'the experiment is not open yet; use `async with AsyncExperiment(...) as exp` or '
+        '`exp = await AsyncExperiment.open(...)`'
     )
 
 

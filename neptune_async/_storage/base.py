@@ -43,6 +43,37 @@ class Receipt:
     rejections: list[Rejection] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which points of a series to read.
+
+    :ivar first: how many points from the beginning to leave out.
+    :ivar last: how many points from the end to read at most; None is all.
+    """
+
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesReading:
+    """What was read of a path.
+
+    :ivar variable: what is there; of another container than a series it has no points.
+    :ivar first: how many points of the series come before those that were read.
+    :ivar pieces: the points, in order; there may be more than were asked for.
+    """
+
+    variable: Variable
+    first: int = 0
+    pieces: Sequence[Points] = ()
+
+    @property
+    def end(self) -> int:
+        """How many points the series has."""
+        return self.first + sum(map(len, self.pieces))
+
+
 class VariableConflict(Exception):
     """Other processes made variables at paths that the batch makes variables at.
 
@@ -127,9 +158,8 @@ class Storage(Protocol):
         """Return the variable at a path, and its encoded members if it is a set."""
 
     async def read_series(
-        self, experiment_id: int, path: str, last: int | None, steps: bool, times: bool
-    ) -> tuple[Variable, Sequence[Points]] | None:
-        """Return the variable at a path, and its points if it is a series,
-        in pieces: all, or at least the ``last`` ones. Steps and times that are
-        not asked for may be left out.
+        self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
+    ) -> SeriesReading | None:
+        """Return the points of a series, at least those in a window. Steps and
+        times that are not asked for may be left out.
         """

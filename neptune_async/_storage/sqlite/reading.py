@@ -17,6 +17,7 @@ from neptune_async._model.operations import (
     variable_of,
 )
 from neptune_async._model.values import decode
+from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import (
     Chunk,
     Columns,
@@ -97,23 +98,29 @@ def read_series(
     connection: sqlite3.Connection,
     experiment_id: int,
     path: str,
-    last: int | None,
+    window: Window,
     steps: bool,
     times: bool,
-) -> tuple[Variable, Sequence[Points]] | None:
-    """Return the variable at a path, and its points if it is a series, in pieces."""
+) -> SeriesReading | None:
+    """Return the points of a series, at least those in a window."""
     with transaction(connection, 'DEFERRED'):
         variable = find_variable(connection, experiment_id, path)
         if variable is None:
             return None
         if variable.container != 'series':
-            return variable, []
-        tail = find_tail(connection, variable.id)
+            return SeriesReading(variable)
+        end = end_of(find_tail(connection, variable.id))
         logged = _logged(connection, experiment_id, variable)
-        pieces = [resolved(joined(logged), end_of(tail))] if logged else []
-        wanted = None if last is None else last - sum(map(len, pieces))
-        chunks = _read_chunks(connection, variable.id, tail, wanted)
-    return variable, [*(unpack_chunk(chunk, steps, times) for chunk in chunks), *pieces]
+        fresh = [resolved(joined(logged), end)] if logged else []
+        start = window.first
+        if window.last is not None:
+            start = max(start, end.count + sum(map(len, fresh)) - window.last)
+        chunks = _read_chunks(connection, variable.id, start) if start < end.count else []
+    return SeriesReading(
+        variable,
+        chunks[0].first if chunks else end.count,
+        [*(unpack_chunk(chunk, steps, times) for chunk in chunks), *fresh],
+    )
 
 
 def largest_steps(connection: sqlite3.Connection, experiment_id: int) -> dict[str, float]:
@@ -214,13 +221,8 @@ def _floats(form: str, count: int, crc32: int, stored: bytes) -> array[float]:
     return points
 
 
-def _read_chunks(
-    connection: sqlite3.Connection, variable_id: int, tail: ChunkTail | None, last: int | None
-) -> list[Chunk]:
-    """Return the chunks of a series that hold its ``last`` points, or all."""
-    if tail is None or (last is not None and last <= 0):
-        return []
-    start = 0 if last is None else max(0, tail.first + tail.count - last)
+def _read_chunks(connection: sqlite3.Connection, variable_id: int, start: int) -> list[Chunk]:
+    """Return the chunks of a series from the one on that holds the point at a position."""
     rows = connection.execute(
         f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = ?1 AND first >= '
         '(SELECT max(first) FROM chunks WHERE variable_id = ?1 AND first <= ?2) ORDER BY first',

@@ -13,8 +13,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
-from neptune_async._storage.base import ExperimentRecord, Receipt
-from neptune_async._storage.chunks import Points
+from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.sqlite import reading
 from neptune_async._storage.sqlite.compaction import compact_log
@@ -140,9 +139,9 @@ class SQLiteStorage:
         return await self._run(reading.read_set, experiment_id, path)
 
     async def read_series(
-        self, experiment_id: int, path: str, last: int | None, steps: bool, times: bool
-    ) -> tuple[Variable, Sequence[Points]] | None:
-        return await self._run(reading.read_series, experiment_id, path, last, steps, times)
+        self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
+    ) -> SeriesReading | None:
+        return await self._run(reading.read_series, experiment_id, path, window, steps, times)
 
     # ── The connection ───────────────────────────────────────────────────────
 

@@ -1,0 +1,310 @@
+"""The awaited face: the same experiments, for asyncio and trio.
+
+Writes are the plain calls of the synchronous face, for they only enqueue.
+What waits for the worker is awaited, without a thread for each that waits, and
+works on any loop of any thread. To cancel it cancels the wait, not a write.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+import anyio
+import anyio.lowlevel
+
+from neptune_async._base import BaseExperiment, BaseView, checked_count
+from neptune_async._engine import lifecycle, reads
+from neptune_async._engine.loop import Function
+from neptune_async._engine.queue import Overflow, Policy
+from neptune_async._engine.reads import ContainerType, NamespaceEntry
+from neptune_async._engine.worker import Worker
+from neptune_async._model import messages
+from neptune_async._model.paths import checked_name, normalise
+from neptune_async._model.values import AtomValue, SeriesValue, SetMember
+from neptune_async._storage import registry
+from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async.variable import Point
+
+__all__ = ['AsyncExperiment', 'AsyncExperimentView', 'delete_experiment', 'list_experiments']
+
+T = TypeVar('T')
+
+
+class AsyncExperimentView(BaseView):
+    """A path of an experiment: ``exp['train/loss']``; see ``ExperimentView``."""
+
+    __slots__ = ()
+
+    def __getitem__(self, path: str) -> AsyncExperimentView:
+        """Return the view of a path below this one."""
+        view: AsyncExperimentView = self._experiment[f'{self._path}/{normalise(path)}']
+        return view
+
+    @overload
+    async def tail(
+        self, n: int, with_steps: Literal[False] = False, with_timestamps: Literal[False] = False
+    ) -> list[SeriesValue]: ...
+    @overload
+    async def tail(
+        self, n: int, with_steps: bool = False, with_timestamps: bool = False
+    ) -> list[Any]: ...
+    async def tail(
+        self, n: int, with_steps: bool = False, with_timestamps: bool = False
+    ) -> list[Any]:
+        """Return the last n values; see ``ExperimentView.tail``."""
+        return await self._read(reads.series, checked_count(n), with_steps, with_timestamps)
+
+    @overload
+    async def all(
+        self, with_steps: Literal[False] = False, with_timestamps: Literal[False] = False
+    ) -> list[SeriesValue]: ...
+    @overload
+    async def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]: ...
+    async def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]:
+        """Return all values; see ``ExperimentView.all``."""
+        return await self._read(reads.series, None, with_steps, with_timestamps)
+
+    async def follow(self, last: int | None = None) -> AsyncIterator[Point]:
+        """Iterate over the points of the series, and then over those that follow, as they are
+        committed by this process or another, until cancelled.
+
+        :param last: how many of the points that are there to begin with; None is all.
+        :raises ContainerTypeError: the variable is no Series.
+        """
+        count = None if last is None else checked_count(last)
+        position = await self._read(reads.begin_follow, count)
+        while True:
+            position, points = await self._read(reads.follow, position)
+            for point in points:
+                yield point
+
+    async def read(self) -> AtomValue:
+        """Return the value of the atom; see ``ExperimentView.read``."""
+        value: AtomValue = await self._read(reads.atom)
+        return value
+
+    async def get(self) -> set[SetMember]:
+        """Return the values of the set; see ``ExperimentView.get``."""
+        return await self._read(reads.members)
+
+    async def variable_type(self) -> tuple[ContainerType, type]:
+        """Return container and content; see ``ExperimentView.variable_type``."""
+        return await self._read(reads.variable_type)
+
+    async def namespace_contents(self) -> dict[str, NamespaceEntry]:
+        """Return what is in the namespace; see ``ExperimentView.namespace_contents``."""
+        return await self._read(reads.namespace_contents)
+
+    async def exists(self) -> bool:
+        """Tell whether there is a variable at the path, or below it."""
+        return await self._read(reads.exists)
+
+    async def delete(self) -> None:
+        """Delete the variable, or all variables of the namespace; see ``ExperimentView.delete``."""
+        experiment: AsyncExperiment = self._experiment  # type: ignore[assignment]  # made by it
+        await experiment._delete(self._path)
+
+    async def _read(self, read: Function[T], *arguments: object) -> T:
+        experiment: AsyncExperiment = self._experiment  # type: ignore[assignment]  # made by it
+        return await experiment._read(read, self._path, *arguments)
+
+
+class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
+    """An experiment for async code; it takes what ``Experiment`` takes.
+
+    ::
+
+        async with AsyncExperiment('NPT-1') as exp:
+            exp['eval/score'].log(0.31)
+            scores = await exp['eval/score'].all()
+
+    or ``exp = await AsyncExperiment.open('NPT-1')`` and ``await exp.aclose()``.
+    It shares worker, storage and state with all that have the experiment open
+    in the process, ``Experiment`` included.
+
+    No call blocks the event loop. So with ``overflow='block'`` a write does not
+    wait for room: up to twice ``max_pending`` operations are queued, then it
+    raises ``QueueFullError``. A fast producer awaits ``drain()`` now and then.
+    """
+
+    _view_type = AsyncExperimentView
+
+    @classmethod
+    def open(cls, name: str | None = None, **arguments: Any) -> _Opening:
+        """Return an awaitable that opens an experiment; arguments as for the class."""
+        return _Opening(cls(name, **arguments))
+
+    def _policy(self, overflow: Overflow) -> Policy:
+        return 'head-room' if overflow == 'block' else overflow
+
+    async def __aenter__(self) -> AsyncExperiment:
+        opening = self._open()
+        try:
+            self._opened(await _arrival(opening))
+        except BaseException:
+            # A cancelled opening may have come to its end before it could be stopped.
+            opening.add_done_callback(partial(_undo, self._worker))
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        except Exception:
+            # What ended the body matters more; the other was logged when it happened.
+            if exception is None:
+                raise
+
+    async def namespace_contents(self) -> dict[str, NamespaceEntry]:
+        """Return what is in the root; see ``Experiment.namespace_contents``."""
+        return await self._read(reads.namespace_contents, None)
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Return once everything that was logged before is committed; see ``Experiment.flush``."""
+        self._require_open()
+        await self._flush(timeout)
+        self._state.raise_rejections()
+
+    async def drain(self) -> None:
+        """Return once fewer than ``max_pending`` operations are queued."""
+        self._require_open()
+        if self.pending >= self._state.queue.max_pending:
+            await _arrival(self._worker.call(self._worker.drain, self._state))
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Store everything and let go of the store; see ``Experiment.close``."""
+        if not self._begin_close():
+            return
+        try:
+            await self._flush(timeout)
+        except BaseException:
+            if self._state.users == 1:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(lifecycle.spill, self._worker, [self._state])
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                closing = self._worker.call(self._worker.close_experiment, self._state)
+                await _arrival(closing)
+            lifecycle.release(self._worker)
+        self._state.raise_rejections()
+
+    async def _delete(self, path: str) -> None:
+        self._require_writable()
+        await self._read(reads.delete, path)
+        if self._echo is not None:
+            self._echo(path, 'delete')
+
+    async def _flush(self, timeout: float | None) -> None:
+        if self._state.queue.pending == 0:
+            await anyio.lowlevel.checkpoint()
+            return
+        try:
+            with anyio.fail_after(timeout):
+                await _arrival(self._worker.call(self._worker.flush, self._state))
+        except FlushTimeoutError:
+            raise
+        except TimeoutError:
+            raise messages.flush_timeout(self.name, self.pending, timeout) from None
+
+    async def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
+        self._require_open()
+        result = await _arrival(
+            self._worker.call(read, self._worker, self._state, path, *arguments)
+        )
+        self._state.raise_rejections()
+        return result
+
+
+class _Opening:
+    """What ``AsyncExperiment.open`` returns: to be awaited, or entered by ``async with``."""
+
+    def __init__(self, experiment: AsyncExperiment) -> None:
+        self._experiment = experiment
+
+    def __await__(self) -> Generator[Any, Any, AsyncExperiment]:
+        return self._experiment.__aenter__().__await__()
+
+    async def __aenter__(self) -> AsyncExperiment:
+        return await self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._experiment.__aexit__(exception_type, exception, traceback)
+
+
+async def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of the experiments in a store; see ``neptune_async.list_experiments``."""
+    worker = lifecycle.acquire(registry.resolve(storage))
+    try:
+        return await _arrival(worker.call(worker.list_experiments))
+    finally:
+        lifecycle.release(worker)
+
+
+async def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
+    """Delete an experiment and all that it holds; see ``neptune_async.delete_experiment``."""
+    worker = lifecycle.acquire(registry.resolve(storage))
+    try:
+        await _arrival(worker.call(worker.delete_experiment, checked_name(name)))
+    finally:
+        lifecycle.release(worker)
+
+
+async def _arrival(future: Future[T]) -> T:
+    """Wait for the worker, on whatever loop runs; who stops waiting cancels the wait only."""
+    arrived = anyio.Event()
+    future.add_done_callback(partial(_tell, _caller_into_this_loop(), arrived.set))
+    try:
+        await arrived.wait()
+    except BaseException:
+        future.cancel()
+        raise
+    try:
+        return future.result()
+    except CancelledError:
+        raise StorageError('the worker ended before it answered; call again') from None
+
+
+def _caller_into_this_loop() -> Callable[[Callable[[], object]], object]:
+    """Return what schedules a callback on the running loop from another thread, without waiting
+    for it as anyio's own functions do.
+    """
+    loop: Any = anyio.lowlevel.current_token().native_token  # a TrioToken, or asyncio's loop
+    schedule: Callable[[Callable[[], object]], object] = (
+        loop.run_sync_soon if hasattr(loop, 'run_sync_soon') else loop.call_soon_threadsafe
+    )
+    return schedule
+
+
+def _tell(
+    schedule: Callable[[Callable[[], object]], object],
+    callback: Callable[[], object],
+    _: Future[Any],
+) -> None:
+    # A loop that has ended raises, and with it has ended whoever waited.
+    with suppress(RuntimeError):
+        schedule(callback)
+
+
+def _undo(worker: Worker, opening: Future[Any]) -> None:
+    """Close what was opened after nobody waited for it any more."""
+    if opening.cancelled() or opening.exception():
+        lifecycle.release(worker)
+    else:
+        worker.thread.call(worker.retire, opening.result(), partial(lifecycle.release, worker))
