@@ -258,7 +258,7 @@ class BaseView:
             else:
                 return self._log(value, step, timestamp)
             queue = self._queue
-            if type(value) is float:
+            if isinstance(value, float):
                 key = self._entry.key
                 if key is not None and len(queue.points) < queue.mark:
                     queue.append_point(_pack_point(key, number, _now(), value))
@@ -277,7 +277,7 @@ class BaseView:
         try:
             for name, value in values.items():
                 key = leaves[name].key
-                if key is None or type(value) is not float:
+                if key is None or not isinstance(value, float):
                     return False
                 points += (key, step, now, value)
         except KeyError:
