@@ -182,6 +182,8 @@ class BaseExperiment(Generic[View]):
         self._kept.clear()
         self._views.clear()
         self._finalizer.detach()
+        if self._on_error is not None:
+            self._state.on_error.remove(self._on_error)
         if self._echo is not None:
             self._echo.count_hidden()
         return True

@@ -171,6 +171,7 @@ class ExperimentState:
         self._children: dict[str, int] | None = None
         self._next_steps: dict[str, float] | None = None
         self._has_warned = False
+        self._brings_variables = False
 
     # ── Writes ───────────────────────────────────────────────────────────────
 
@@ -519,7 +520,11 @@ class ExperimentState:
     def take(self) -> Part | None:
         """Return everything that waits, for the next batch."""
         part = Part(self.id, self.name, self.epoch)
-        return part if self.queue.take(part) else None
+        if not self.queue.take(part):
+            return None
+        if self._brings_variables:
+            self._create_named(part)
+        return part
 
     def known_id(self, path: str | None) -> int | None:
         """Return the id of the variable at a path, if it is known here."""
@@ -558,17 +563,23 @@ class ExperimentState:
 
     def bring_variables(self, part: Part) -> None:
         """Have a part create all variables that it names, whatever storage has of them."""
+        self._create_named(part)
+        part.epoch = None
+        # What others deleted may be named again, by calls that came before this was found out.
+        self._brings_variables = True
+
+    def _create_named(self, part: Part) -> None:
         with self.queue.lock:
             wanted = part.variable_ids()
-            named = [entry for entry in self._entries.values() if entry.id in wanted]
-            creations: list[Operation] = [CreateVariable(entry.variable()) for entry in named]
+            named = {entry.id: entry for entry in self._entries.values() if entry.id in wanted}
+            creations: list[Operation] = [
+                CreateVariable(entry.variable()) for entry in named.values()
+            ]
             part.operations = creations + [
                 operation
                 for operation in part.operations
-                if not isinstance(operation, CreateVariable)
-                or operation.variable.id not in {entry.id for entry in named}
+                if not isinstance(operation, CreateVariable) or operation.variable.id not in named
             ]
-            part.epoch = None
 
     def yield_to(self, old_id: int, stored: Variable) -> None:
         """Take over a variable that another process made at the same path."""

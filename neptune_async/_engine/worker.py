@@ -179,7 +179,7 @@ class Worker:
     async def _main(self) -> None:
         self._awake, self._hurried = anyio.Event(), anyio.Event()
         self._progress = anyio.Event()
-        self._opening = anyio.Lock()
+        self._opening, self._opening_storage = anyio.Lock(), anyio.Lock()
         # A worker that died before goes on with what it had in hand.
         self._is_open = False
         if self._in_flight:
@@ -508,10 +508,14 @@ class Worker:
     async def _open_storage(self, writable: bool) -> None:
         if self._is_open and (self._is_writable or not writable):
             return
-        await self._attempt(_opened, self.storage, writable)
-        self._is_open, self._is_writable = True, writable
-        if writable:
-            await self._take_in_spills()
+        async with self._opening_storage:
+            if self._is_open and (self._is_writable or not writable):
+                return
+            self._is_open = False
+            await self._attempt(_opened, self.storage, writable)
+            if writable:
+                await self._take_in_spills()
+            self._is_open, self._is_writable = True, writable
 
     async def _close_storage(self) -> None:
         if self._is_open:

@@ -73,6 +73,10 @@ class SQLiteStorage:
         try:
             await self._call(_connected(self._connection))
             await self._run(_prepare, self._path, writable)
+        except RuntimeError as error:
+            # The interpreter is ending, and starts no more threads.
+            self._connection = None
+            raise StorageError(f'cannot open the store {self._path}: {error}') from error
         except BaseException:
             await self.close()
             raise
