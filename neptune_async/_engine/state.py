@@ -569,17 +569,15 @@ class ExperimentState:
         self._brings_variables = True
 
     def _create_named(self, part: Part) -> None:
+        """Have a part create first what it names and does not create itself."""
         with self.queue.lock:
-            wanted = part.variable_ids()
-            named = {entry.id: entry for entry in self._entries.values() if entry.id in wanted}
+            named = part.variable_ids() - part.created_ids()
             creations: list[Operation] = [
-                CreateVariable(entry.variable()) for entry in named.values()
+                CreateVariable(entry.variable())
+                for entry in self._entries.values()
+                if entry.id in named
             ]
-            part.operations = creations + [
-                operation
-                for operation in part.operations
-                if not isinstance(operation, CreateVariable) or operation.variable.id not in named
-            ]
+            part.operations = creations + part.operations
 
     def yield_to(self, old_id: int, stored: Variable) -> None:
         """Take over a variable that another process made at the same path."""

@@ -155,6 +155,10 @@ class Part:
         ids.update(_named(op) for op in self.operations if not isinstance(op, Delete))
         return ids
 
+    def created_ids(self) -> set[int]:
+        """Return the ids of the variables that the part creates."""
+        return {op.variable.id for op in self.operations if isinstance(op, CreateVariable)}
+
     def replace(self, ids: Mapping[int, int | None]) -> Counter[int]:
         """Give variables other ids; None removes what names them.
 
