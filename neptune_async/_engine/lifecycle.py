@@ -36,10 +36,9 @@ def acquire(url: str, *, shared: bool = True) -> Worker:
             if shared and worker.url == url and worker.is_shared:
                 worker.users += 1
                 return worker
-        worker = Worker(url, registry.create, is_shared=shared)
+        worker = Worker(url, registry.create, shared, _watch_in_multiprocessing)
         worker.users = 1
         _workers.append(worker)
-        _watch_in_multiprocessing()
         return worker
 
 

@@ -27,11 +27,18 @@ class LoopThread:
     takes microseconds from any thread, an event loop's own included.
 
     :param main: what it runs; all else is cancelled when it returns.
+    :param on_start: called on the thread that starts it.
     """
 
-    def __init__(self, name: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        main: Callable[[], Coroutine[Any, Any, None]],
+        on_start: Callable[[], object],
+    ) -> None:
         self._name = name
         self._main = main
+        self._on_start = on_start
         # A signal handler or a finalizer may post while the thread that it interrupts does.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -61,6 +68,7 @@ class LoopThread:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
+                self._on_start()
             if self._loop is None:
                 self._early.append(call)
             else:

@@ -53,17 +53,26 @@ class Worker:
         registry's lock (see ``lifecycle``).
     """
 
-    def __init__(self, url: str, make_storage: Callable[[str], Storage], is_shared: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        make_storage: Callable[[str], Storage],
+        is_shared: bool,
+        on_start: Callable[[], object],
+    ) -> None:
         self.url = url
         self.is_shared = is_shared
         self.users = 0
         self.states: dict[str, ExperimentState] = {}
         self._make_storage = make_storage
+        self._on_start = on_start
         self._begin()
 
     def _begin(self) -> None:
         self.storage = self._make_storage(self.url)
-        self.thread = LoopThread(f'neptune_async {self.storage.location}', self._main)
+        self.thread = LoopThread(
+            f'neptune_async {self.storage.location}', self._main, self._on_start
+        )
         self._writer = uuid.uuid4().bytes
         self._batches = 0
         self._ids = VariableIds()

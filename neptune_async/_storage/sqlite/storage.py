@@ -230,7 +230,9 @@ def _why_unopened(path: str) -> str | None:
 
 def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> None:
     """Make sure that the file is a store of ours; make it one if it is new and empty."""
-    is_ours = _is_ours(connection, path)
+    # In one transaction: another process may be making the schema.
+    with transaction(connection, 'DEFERRED'):
+        is_ours = _is_ours(connection, path)
     if not writable:
         if not is_ours:
             raise StorageFormatError(f'{path} is empty: no experiment was ever stored in it')
