@@ -29,7 +29,12 @@ from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import MAX_STEP
 from neptune_async._storage import registry
-from neptune_async.exceptions import InvalidArgumentError, NeptuneAsyncError, QueueFullError
+from neptune_async.exceptions import (
+    InvalidArgumentError,
+    InvalidPathError,
+    NeptuneAsyncError,
+    QueueFullError,
+)
 
 ECHO_VARIABLE = 'NEPTUNE_ASYNC_ECHO'
 _ECHO_LINES = 100
@@ -109,7 +114,13 @@ class BaseExperiment(Generic[View]):
         try:
             return self._views[path]
         except (KeyError, TypeError):
-            return self._view_type(self, normalise(path), path)
+            return self._view_type(self, self._normalised(path), path)
+
+    def _normalised(self, path: str) -> str:
+        try:
+            return normalise(path)
+        except InvalidPathError as error:
+            raise messages.located(error, self.name) from None
 
     @property
     def _state(self) -> ExperimentState:
@@ -221,6 +232,9 @@ class BaseView:
         self._queue: Queue = self._state.queue
         self._entry = NO_ENTRY
         self._leaves: dict[str, Entry] | None = None
+
+    def _below(self, path: str) -> str:
+        return f'{self._path}/{self._experiment._normalised(path)}'
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._path!r} of experiment {self._state.name!r}>'

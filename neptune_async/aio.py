@@ -25,7 +25,7 @@ from neptune_async._engine.queue import Overflow, Policy
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
-from neptune_async._model.paths import checked_name, normalise
+from neptune_async._model.paths import checked_name
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
 from neptune_async.exceptions import FlushTimeoutError, StorageError
@@ -43,7 +43,7 @@ class AsyncExperimentView(BaseView):
 
     def __getitem__(self, path: str) -> AsyncExperimentView:
         """Return the view of a path below this one."""
-        view: AsyncExperimentView = self._experiment[f'{self._path}/{normalise(path)}']
+        view: AsyncExperimentView = self._experiment[self._below(path)]
         return view
 
     @overload

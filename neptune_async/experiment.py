@@ -17,7 +17,7 @@ from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
 from neptune_async._engine.worker import Mode, Worker
 from neptune_async._model import messages
-from neptune_async._model.paths import checked_name, normalise
+from neptune_async._model.paths import checked_name
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
 from neptune_async.exceptions import FlushTimeoutError, StorageError
@@ -39,7 +39,7 @@ class ExperimentView(BaseView):
 
     def __getitem__(self, path: str) -> ExperimentView:
         """Return the view of a path below this one."""
-        view: ExperimentView = self._experiment[f'{self._path}/{normalise(path)}']
+        view: ExperimentView = self._experiment[self._below(path)]
         return view
 
     @overload
@@ -224,7 +224,7 @@ class Experiment(BaseExperiment[ExperimentView]):
 
         :raises VariableNotFoundError: there is neither.
         """
-        self._delete(normalise(path))
+        self._delete(self._normalised(path))
 
     def flush(self, timeout: float | None = None) -> None:
         """Return once everything that was logged before is committed.

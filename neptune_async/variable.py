@@ -7,9 +7,8 @@ fixed by the write that creates it. The type of its content is fixed with it in
 a Series and a Set, while an Atom takes a new one with each ``assign``.
 
 Detailed documentation on creating / modifying / reading variables of a
-container type is in the documentation of that type, e.g.
-
->>> help(Series)  # doctest: +SKIP
+container type, refer to the documentation for the given container type,
+e.g. ``help(Series)``.
 """
 
 from __future__ import annotations

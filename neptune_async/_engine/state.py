@@ -12,7 +12,8 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 from neptune_async._engine.queue import Policy, Queue, Stats
 from neptune_async._model import messages
@@ -56,6 +57,7 @@ from neptune_async.exceptions import (
 
 logger = logging.getLogger('neptune_async')
 
+T = TypeVar('T')
 OnError: TypeAlias = Callable[[NeptuneAsyncError], object]
 Echo: TypeAlias = Callable[[str, str], None]
 """Takes the path and the text of a write that was accepted."""
@@ -184,9 +186,11 @@ class ExperimentState:
         origin: Origin = PLAIN,
     ) -> None:
         """Append a value to a series, or each leaf of a dict to the series at its path."""
-        values = [(leaf, series_value(value)) for leaf, value in _leaves(path, value)]
-        checked = AUTOMATIC_STEP if step is None else checked_step(step)
-        when = None if timestamp is None else checked_timestamp(timestamp)
+        values = self._checked_leaves(path, value, series_value)
+        checked = AUTOMATIC_STEP if step is None else self._checked(path, checked_step, step)
+        when = None
+        if timestamp is not None:
+            when = self._checked(path, checked_timestamp, timestamp)
         if not self._admitted(len(values), origin):
             return
         with self.queue.lock:
@@ -219,10 +223,8 @@ class ExperimentState:
         origin: Origin = PLAIN,
     ) -> None:
         """Append values to a series, or each leaf of a dict to the series at its path."""
-        columns = [
-            (leaf, _checked_column(leaf, some, steps, timestamps))
-            for leaf, some in _leaves(path, values)
-        ]
+        check = partial(_checked_column, steps=steps, timestamps=timestamps)
+        columns = self._checked_leaves(path, values, check)
         columns = [(leaf, column) for leaf, column in columns if column.values]
         with self.queue.lock:
             self.require_open()
@@ -263,8 +265,8 @@ class ExperimentState:
 
     def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
-        values = [(leaf, atom_value(value)) for leaf, value in _leaves(path, value)]
-        encoded = [encode(value) for _, value in values]
+        values = self._checked_leaves(path, value, atom_value)
+        encoded = [self._checked(leaf, encode, value) for leaf, value in values]
         if not self._admitted(len(values), origin):
             return
         with self.queue.lock:
@@ -282,14 +284,14 @@ class ExperimentState:
 
     def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
-        if not values:
-            raise UnsupportedValueError(f'add to {path!r} needs at least one value')
         if len(values) == 1 and isinstance(values[0], Mapping):
-            leaves = [(leaf, _members_of(leaf)) for leaf in _leaves(path, values[0])]
-            groups = [(leaf, members) for (leaf, _), members in leaves]
+            groups = self._checked_leaves(path, values[0], _members_of)
         else:
-            groups = [(path, tuple(map(set_member, values)))]
-        checked = [(leaf, members, _common_content(leaf, members)) for leaf, members in groups]
+            groups = [(path, self._checked(path, _members, values))]
+        checked = [
+            (leaf, members, self._checked(leaf, _common_content, members))
+            for leaf, members in groups
+        ]
         if not self._admitted(len(checked), origin):
             return
         with self.queue.lock:
@@ -305,7 +307,7 @@ class ExperimentState:
 
     def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
-        members = tuple(map(set_member, values))
+        members = self._checked(path, _members, values)
         if not self._admitted(1, origin):
             return
         with self.queue.lock:
@@ -318,8 +320,8 @@ class ExperimentState:
 
     def reset(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Replace all members of a set, and their type."""
-        members = tuple(map(set_member, values))
-        content = _common_content(path, members) if members else None
+        members = self._checked(path, _members, values)
+        content = self._checked(path, _common_content, members) if members else None
         if not self._admitted(1, origin):
             return
         with self.queue.lock:
@@ -351,6 +353,19 @@ class ExperimentState:
                 if known == path or known.startswith(below):
                     self._forget(known)
             self.queue.put_operation(Delete(path))
+
+    def _checked_leaves(
+        self, path: str, value: object, check: Callable[[Any], T]
+    ) -> list[tuple[str, T]]:
+        """Return path and checked value of each leaf of nested dicts, or of a value itself."""
+        leaves = self._checked(path, lambda value: list(_leaves(path, value)), value)
+        return [(leaf, self._checked(leaf, check, value)) for leaf, value in leaves]
+
+    def _checked(self, path: str, check: Callable[[Any], T], value: object) -> T:
+        try:
+            return check(value)
+        except NeptuneAsyncError as error:
+            raise messages.located(error, self.name, path) from None
 
     def refuse(self, error: NeptuneAsyncError) -> None:
         """Count a write that a check refused and that is not to raise; warn of the first."""
@@ -627,20 +642,22 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
         yield from _leaves(normalise(f'{path}/{below}'), item)
 
 
-def _members_of(leaf: tuple[str, object]) -> tuple[Any, ...]:
-    _, value = leaf
-    several = isinstance(value, (list, tuple, set, frozenset))
-    values: Iterable[object] = value if several else [value]  # type: ignore[assignment]
+def _members(values: Iterable[object]) -> tuple[Any, ...]:
     return tuple(map(set_member, values))
 
 
-def _common_content(path: str, members: Sequence[Any]) -> Content:
+def _members_of(value: object) -> tuple[Any, ...]:
+    """Return the members in a leaf of a dict: one value, or a collection of values."""
+    return _members(value if isinstance(value, (list, tuple, set, frozenset)) else [value])
+
+
+def _common_content(members: Sequence[Any]) -> Content:
     contents = {content_of(member) for member in members}
-    if len(contents) != 1:
-        held = ' and '.join(sorted(contents)) or 'nothing'
-        raise UnsupportedValueError(
-            f'the members of the set {path!r} must be of one type, not {held}'
-        )
+    if not members:
+        raise UnsupportedValueError('add needs at least one value')
+    if len(contents) > 1:
+        held = ' and '.join(sorted(contents))
+        raise UnsupportedValueError(f'the members of a set must be of one type, not {held}')
     return contents.pop()
 
 
@@ -660,34 +677,30 @@ class _Column:
         )
 
 
-def _checked_column(path: str, values: object, steps: object, timestamps: object) -> _Column:
-    column = [series_value(value) for value in _listed(path, values)]
+def _checked_column(values: object, steps: object, timestamps: object) -> _Column:
+    column = [series_value(value) for value in _listed('values', values)]
     if len({content_of(value) for value in column}) > 1:
-        raise UnsupportedValueError(
-            f'extend of {path!r} got values of several types; a series holds one'
-        )
+        raise UnsupportedValueError('extend got values of several types; a series holds one')
     checked_steps = checked_times = None
     if steps is not None:
-        checked_steps = array('d', [checked_step(step) for step in _listed(path, steps)])
+        checked_steps = array('d', map(checked_step, _listed('steps', steps)))
         if len(checked_steps) != len(column):
             raise InvalidStepError(
-                f'extend of {path!r} got {len(column)} values and {len(checked_steps)} steps'
+                f'extend got {len(column)} values and {len(checked_steps)} steps; give as many'
             )
     if timestamps is not None:
-        listed = _listed(path, timestamps)
-        checked_times = array('d', [checked_timestamp(time) for time in listed])
+        checked_times = array('d', map(checked_timestamp, _listed('timestamps', timestamps)))
         if len(checked_times) != len(column):
             raise InvalidTimestampError(
-                f'extend of {path!r} got {len(column)} values and {len(checked_times)} timestamps'
+                f'extend got {len(column)} values and {len(checked_times)} timestamps; give as many'
             )
     return _Column(column, checked_steps, checked_times)
 
 
-def _listed(path: str, values: object) -> list[object]:
+def _listed(argument: str, values: object) -> list[object]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise UnsupportedValueError(
-            f'extend of {path!r} takes several values, not a {type(values).__name__}; '
-            'use log for one value'
+            f'extend takes several {argument}, not a {type(values).__name__}; use log for one value'
         )
     return list(values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from typing import TypeVar
 
 from neptune_async._model.operations import Container, Variable
 from neptune_async._model.paths import namespaces_of
@@ -14,11 +15,14 @@ from neptune_async.exceptions import (
     ExperimentNotFoundError,
     FlushTimeoutError,
     NamespaceConflictError,
+    NeptuneAsyncError,
     ReadOnlyError,
     Rejection,
     VariableNotFoundError,
 )
 from neptune_async.variable import Atom, Series, Set
+
+E = TypeVar('E', bound=NeptuneAsyncError)
 
 CONTAINERS: dict[Container, type[Atom] | type[Series] | type[Set]] = {
     'atom': Atom,
@@ -48,6 +52,12 @@ def namespace_not_found(
         namespaces = {namespace for other in known for namespace in namespaces_of(other)}
         remedy = _suggestion(path, namespaces, 'a variable below it makes it one')
     return VariableNotFoundError(f'experiment {experiment!r} has no namespace {path!r}; {remedy}')
+
+
+def located(error: E, experiment: str, path: str | None = None) -> E:
+    """Return a refusal of an argument as one that says where the argument was given."""
+    where = f'experiment {experiment!r}' if path is None else f'experiment {experiment!r}, {path!r}'
+    return type(error)(f'{where}: {error}')
 
 
 def wrong_container(

@@ -26,6 +26,8 @@ def normalise(path: object) -> str:
             "write the segments as 'a/b'"
         )
     normal = '/'.join([segment for segment in path.split('/') if segment])
+    if normal == path:
+        normal = path  # one object in memory, not two
     if not normal:
         raise InvalidPathError(f'a path needs at least one segment: {path!r}; name a variable')
     _refuse_characters('path', normal, InvalidPathError)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from neptune_async._storage.chunks import (
@@ -18,12 +19,12 @@ from neptune_async._storage.chunks import (
     checksum,
     columns_by_variable,
     concatenated,
-    joined,
     packed,
     resolved,
     text_columns_by_variable,
 )
 from neptune_async._storage.sqlite.reading import (
+    ChunkTail,
     decoded_log_row,
     end_of,
     find_tail,
@@ -33,125 +34,143 @@ from neptune_async._storage.sqlite.reading import (
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
 
 _MOST_POINTS = 2**19
-"""Points taken from the log at a time: 16 MiB, and about as much again while they are sorted."""
+"""Points taken from the log at a time: 16 MiB."""
+_MOST_SERIES = 2**12
+"""Series whose chunks are in memory at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compacted:
-    """What one compaction came to.
+@dataclass(slots=True)
+class _Log:
+    """The oldest rows of an experiment's log, in one piece each for floats and for the rest.
 
-    :ivar series: of how many series it took points from the log.
-    :ivar is_partial: whether it took as many points as it may at a time, so
-        that there may be more.
+    :ivar last: the id of the last row.
     """
 
-    series: int
-    is_partial: bool
+    last: int = 0
+    count: int = 0
+    floats: array[float] = field(default_factory=lambda: array('d'))
+    texts: list[Any] = field(default_factory=list)
+
+    def columns_by_variable(self) -> Iterator[tuple[int, Columns]]:
+        if self.floats:
+            yield from columns_by_variable(self.floats)
+        yield from text_columns_by_variable(self.texts)
 
 
 @dataclass(slots=True)
 class _Rewrite:
     """What compaction changes in the chunks of a store."""
 
+    series: int = 0
     removed: list[tuple[int, int]] = field(default_factory=list)
     added: list[tuple[int, Chunk]] = field(default_factory=list)
 
 
-def compact_log(connection: sqlite3.Connection, experiment_id: int) -> Compacted:
+def compact_log(connection: sqlite3.Connection, experiment_id: int) -> bool:
     """Turn the oldest log rows of an experiment into chunks.
 
-    All is packed before the write lock is taken. If another process has changed
-    what it was made from by then, nothing happens.
+    All is packed before the write lock is taken, unless there are thousands of
+    series, whose chunks would take too much memory at a time. If another
+    process has changed what it was made from by then, nothing happens.
 
+    :returns: whether it took as many points as it may at a time, so that there
+        may be more.
     """
     with transaction(connection, 'DEFERRED'):
         log = _oldest_rows(connection, experiment_id)
-        if not log:
-            return Compacted(0, is_partial=False)
-        seen = _state(connection, experiment_id, log[-1][0])
-        columns = _columns_in(log)
-        living = _living(connection, columns)
-        rewrite = _Rewrite()
-        for variable_id, pieces in columns.items():
-            if variable_id in living:
-                _merge(connection, variable_id, joined(pieces), rewrite)
+        if not log.count:
+            return False
+        seen = _state(connection, experiment_id, log)
+        columns = log.columns_by_variable()
+        rewrite = _rewrite(connection, columns)
     with transaction(connection):
-        if _state(connection, experiment_id, log[-1][0]) == seen:
+        if _state(connection, experiment_id, log) == seen:
             # The log goes first: chunks then take its pages, and the file does not grow.
             connection.execute(
-                'DELETE FROM log WHERE experiment_id = ? AND id <= ?',
-                (experiment_id, log[-1][0]),
+                'DELETE FROM log WHERE experiment_id = ? AND id <= ?', (experiment_id, log.last)
             )
-            _apply(connection, rewrite)
-    taken = sum(count for _, _, count, _, _ in log)
-    return Compacted(len(columns), is_partial=taken >= _MOST_POINTS)
+            while rewrite.series:
+                _apply(connection, rewrite)
+                rewrite = _rewrite(connection, columns)
+    return log.count >= _MOST_POINTS
 
 
-def _oldest_rows(
-    connection: sqlite3.Connection, experiment_id: int
-) -> list[tuple[int, str, int, int, bytes]]:
-    rows = []
-    count = 0
-    for row in connection.execute(
+def count_series(connection: sqlite3.Connection, experiment_id: int) -> int:
+    """Return how many series an experiment has."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM variables WHERE experiment_id = ? AND container = 'series'",
+        (experiment_id,),
+    ).fetchone()
+    return int(count)
+
+
+def _oldest_rows(connection: sqlite3.Connection, experiment_id: int) -> _Log:
+    log = _Log()
+    for row_id, *row in connection.execute(
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? ORDER BY id',
         (experiment_id,),
     ):
-        rows.append(row)
-        count += row[2]
-        if count >= _MOST_POINTS:
+        points = decoded_log_row(*row)
+        if isinstance(points, array):
+            log.floats += points
+        else:
+            log.texts += points
+        log.last, log.count = row_id, log.count + row[1]
+        if log.count >= _MOST_POINTS:
             break
-    return rows
+    return log
 
 
 def _state(
-    connection: sqlite3.Connection, experiment_id: int, last: int
+    connection: sqlite3.Connection, experiment_id: int, log: _Log
 ) -> tuple[object, ...] | None:
     """Return what changes if the log rows up to one, or the variables, change."""
     row: tuple[object, ...] | None = connection.execute(
-        'SELECT epoch, (SELECT min(id) FROM log WHERE experiment_id = ?1 AND id <= ?2) '
-        'FROM experiments WHERE id = ?1',
-        (experiment_id, last),
+        'SELECT epoch, (SELECT min(id) FROM log WHERE experiment_id = :id AND id <= :last) '
+        'FROM experiments WHERE id = :id',
+        {'id': experiment_id, 'last': log.last},
     ).fetchone()
     return row
 
 
-def _columns_in(
-    log: Sequence[tuple[int, str, int, int, bytes]],
-) -> dict[int, list[Columns]]:
-    """Return the points of log rows by variable."""
-    # One buffer for all float rows: sorting by variable is cheaper for many points at once.
-    floats = array('d')
-    texts: list[Any] = []
-    for _, form, count, crc32, stored in log:
-        points = decoded_log_row(form, count, crc32, stored)
-        if isinstance(points, array):
-            floats += points
-        else:
-            texts += points
-    columns: dict[int, list[Columns]] = {}
-    for variable_id, some in _split(floats, texts):
-        columns.setdefault(variable_id, []).append(some)
-    return columns
+def _rewrite(connection: sqlite3.Connection, columns: Iterator[tuple[int, Columns]]) -> _Rewrite:
+    """Return what the next series of the log change; nothing if there are none left."""
+    some = dict(islice(columns, _MOST_SERIES))
+    ends = _ends(connection, some)
+    rewrite = _Rewrite(len(some))
+    for variable_id, new in some.items():
+        # A variable that is not there has been deleted since.
+        if variable_id in ends:
+            _merge(connection, variable_id, new, ends[variable_id], rewrite)
+    return rewrite
 
 
-def _split(
-    floats: array[float], texts: Sequence[Sequence[object]]
-) -> Iterator[tuple[int, Columns]]:
-    if floats:
-        yield from columns_by_variable(floats)
-    yield from text_columns_by_variable(texts)
-
-
-def _living(connection: sqlite3.Connection, variable_ids: dict[int, list[Columns]]) -> set[int]:
-    rows = connection.execute(
-        'SELECT id FROM variables WHERE id IN (SELECT value FROM json_each(?))',
-        (json.dumps(list(variable_ids)),),
+def _ends(
+    connection: sqlite3.Connection, variable_ids: Iterable[int]
+) -> dict[int, ChunkTail | None]:
+    """Return the last chunk of each variable that exists; None for one that has none yet."""
+    ids = json.dumps(list(variable_ids))
+    ends: dict[int, ChunkTail | None] = dict.fromkeys(
+        row[0]
+        for row in connection.execute(
+            'SELECT id FROM variables WHERE id IN (SELECT value FROM json_each(?))', (ids,)
+        ).fetchall()
     )
-    return {row[0] for row in rows.fetchall()}
+    for variable_id, *tail in connection.execute(
+        'SELECT variable_id, max(first), count, largest_step, last_time FROM chunks '
+        'WHERE variable_id IN (SELECT value FROM json_each(?)) GROUP BY variable_id',
+        (ids,),
+    ).fetchall():
+        ends[variable_id] = ChunkTail(*tail)
+    return ends
 
 
 def _merge(
-    connection: sqlite3.Connection, variable_id: int, columns: Columns, rewrite: _Rewrite
+    connection: sqlite3.Connection,
+    variable_id: int,
+    columns: Columns,
+    tail: ChunkTail | None,
+    rewrite: _Rewrite,
 ) -> None:
     """Append points to a series, merging them with the small chunks at its end.
 
@@ -159,7 +178,6 @@ def _merge(
     of a series' last chunks at least double from each to the one before, and
     each point is rewritten a logarithmic number of times.
     """
-    tail = find_tail(connection, variable_id)
     new = resolved(columns, end_of(tail))
     pieces = [new]
     count = len(new)

@@ -224,9 +224,10 @@ def _floats(form: str, count: int, crc32: int, stored: bytes) -> array[float]:
 def _read_chunks(connection: sqlite3.Connection, variable_id: int, start: int) -> list[Chunk]:
     """Return the chunks of a series from the one on that holds the point at a position."""
     rows = connection.execute(
-        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = ?1 AND first >= '
-        '(SELECT max(first) FROM chunks WHERE variable_id = ?1 AND first <= ?2) ORDER BY first',
-        (variable_id, start),
+        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = :id AND first >= '
+        '(SELECT max(first) FROM chunks WHERE variable_id = :id AND first <= :start) '
+        'ORDER BY first',
+        {'id': variable_id, 'start': start},
     )
     return [_chunk(variable_id, row) for row in rows.fetchall()]
 

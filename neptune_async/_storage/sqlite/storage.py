@@ -16,7 +16,7 @@ from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.sqlite import reading
-from neptune_async._storage.sqlite.compaction import compact_log
+from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.sql import find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
     delete_variables,
@@ -114,20 +114,23 @@ class SQLiteStorage:
         return receipt
 
     async def compact(self, *, everything: bool = False) -> None:
-        due = [
-            experiment_id
-            for experiment_id, points in self._logged.items()
-            if everything or points >= self._compact_at.get(experiment_id, _LOG_POINTS)
-        ]
-        for experiment_id in due:
+        for experiment_id, points in [*self._logged.items()]:
+            if not everything and not await self._is_worth_compacting(experiment_id, points):
+                continue
             # Before the first await, so that what is written meanwhile is counted anew.
             self._logged.pop(experiment_id, None)
-            done = await self._run(compact_log, experiment_id)
-            while done.is_partial:
-                done = await self._run(compact_log, experiment_id)
-            self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * done.series)
+            while await self._run(compact_log, experiment_id):
+                pass
         if everything:
             await self._run(_give_back_pages)
+
+    async def _is_worth_compacting(self, experiment_id: int, points: int) -> bool:
+        """Whether the log has grown long, and its series have enough points to fill chunks."""
+        if points < self._compact_at.get(experiment_id, _LOG_POINTS):
+            return False
+        series = await self._run(count_series, experiment_id)
+        self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
+        return points >= self._compact_at[experiment_id]
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:
         return await self._run(reading.largest_steps, experiment_id)

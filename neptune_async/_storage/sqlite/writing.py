@@ -239,9 +239,9 @@ def _assign(connection: sqlite3.Connection, assigns: Sequence[Assign]) -> None:
 
 def _set_content(connection: sqlite3.Connection, content: str, ids: Sequence[int]) -> None:
     connection.execute(
-        'UPDATE variables SET content = ?1 '
-        'WHERE id IN (SELECT value FROM json_each(?2)) AND content <> ?1',
-        (content, json.dumps(ids)),
+        'UPDATE variables SET content = :content '
+        'WHERE id IN (SELECT value FROM json_each(:ids)) AND content <> :content',
+        {'content': content, 'ids': json.dumps(ids)},
     )
 
 
@@ -254,9 +254,9 @@ def _add_members(
 ) -> None:
     for member in members:
         connection.execute(
-            'INSERT OR IGNORE INTO members (variable_id, member) SELECT ?1, ?2 WHERE NOT EXISTS '
-            '(SELECT 1 FROM members WHERE variable_id = ?1 AND member = ?3)',
-            (variable_id, member, _ZEROS.get(member)),
+            'INSERT OR IGNORE INTO members (variable_id, member) SELECT :id, :member WHERE NOT '
+            'EXISTS (SELECT 1 FROM members WHERE variable_id = :id AND member = :equal)',
+            {'id': variable_id, 'member': member, 'equal': _ZEROS.get(member)},
         )
 
 
