@@ -8,7 +8,7 @@ works on any loop of any thread. To cancel it cancels the wait, not a write.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
@@ -70,19 +70,14 @@ class AsyncExperimentView(BaseView):
         """Return all values; see ``ExperimentView.all``."""
         return await self._read(reads.series, None, with_steps, with_timestamps)
 
-    async def follow(self, last: int | None = None) -> AsyncIterator[Point]:
+    def follow(self, last: int | None = None) -> AsyncIterator[Point]:
         """Iterate over the points of the series, and then over those that follow, as they are
         committed by this process or another, until cancelled.
 
         :param last: how many of the points that are there to begin with; None is all.
         :raises ContainerTypeError: the variable is no Series.
         """
-        count = None if last is None else checked_count(last)
-        position = await self._read(reads.begin_follow, count)
-        while True:
-            position, points = await self._read(reads.follow, position)
-            for point in points:
-                yield point
+        return _Following(self, None if last is None else checked_count(last))
 
     async def read(self) -> AtomValue:
         """Return the value of the atom; see ``ExperimentView.read``."""
@@ -113,6 +108,30 @@ class AsyncExperimentView(BaseView):
     async def _read(self, read: Function[T], *arguments: object) -> T:
         experiment: AsyncExperiment = self._experiment  # type: ignore[assignment]  # made by it
         return await experiment._read(read, self._path, *arguments)
+
+
+class _Following(AsyncIterator[Point]):
+    """The points of a series, and those to come.
+
+    No generator: one that is left before its end has to be closed, which trio
+    warns about where a loop with a ``break`` does not.
+    """
+
+    def __init__(self, view: AsyncExperimentView, last: int | None) -> None:
+        self._view = view
+        self._last = last
+        self._position: reads.Position | None = None
+        self._points: Iterator[Point] = iter(())
+
+    async def __anext__(self) -> Point:
+        point = next(self._points, None)
+        while point is None:
+            if self._position is None:
+                self._position = await self._view._read(reads.begin_follow, self._last)
+            self._position, points = await self._view._read(reads.follow, self._position)
+            self._points = iter(points)
+            point = next(self._points, None)
+        return point
 
 
 class AsyncExperiment(BaseExperiment[AsyncExperimentView]):

@@ -94,7 +94,7 @@ def series_value(value: object) -> SeriesValue:
         return plain
     if isinstance(plain, int):
         return _exact_float(plain)
-    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and not _is_time(value):
+    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and not is_time(value):
         try:
             return float(value)  # type: ignore[arg-type]  # hasattr is the check
         except (TypeError, ValueError, OverflowError):
@@ -242,7 +242,7 @@ def _plain(value: object) -> Any:
         return int(value)
     if isinstance(value, datetime):
         return _plain_datetime(value)
-    if not callable(getattr(value, 'item', None)) or _is_time(value):
+    if not callable(getattr(value, 'item', None)) or is_time(value):
         return _UNSUPPORTED
     try:
         item = value.item()  # type: ignore[attr-defined]  # callable is the check
@@ -264,8 +264,11 @@ def _plain_datetime(value: datetime) -> Any:
         return _UNSUPPORTED
 
 
-def _is_time(value: object) -> bool:
-    # item() of a datetime64[ns] is an int of nanoseconds: a number that nobody has meant.
+def is_time(value: object) -> bool:
+    """Whether a value is a datetime64 or timedelta64, or an array of them.
+
+    Their ``item()`` may be an int of nanoseconds: a number that nobody has meant.
+    """
     return getattr(getattr(value, 'dtype', None), 'kind', None) in ('m', 'M')
 
 

@@ -1,0 +1,186 @@
+"""Cancelled at any await: nothing is lost, doubled or left open."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from neptune_async import AsyncExperiment, aio
+from neptune_async._engine import lifecycle
+
+Hold = Callable[[], AbstractContextManager[None]]
+
+pytestmark = pytest.mark.anyio
+
+MOST_AWAITS = 100
+
+
+class CancelledAt:
+    """Awaits something, and cancels a scope when it comes to wait for the n-th time."""
+
+    def __init__(self, awaitable: Awaitable[Any], number: int, scope: anyio.CancelScope) -> None:
+        self.was_cancelled = False
+        self._awaitable = awaitable
+        self._number = number
+        self._scope = scope
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._awaitable.__await__()
+        resume: Callable[[], Any] = lambda: next(steps)  # noqa: E731 - replaced at each step
+        for number in range(1, MOST_AWAITS):
+            try:
+                trap = resume()
+            except StopIteration as stopped:
+                return stopped.value
+            if number == self._number:
+                self.was_cancelled = True
+                self._scope.cancel()
+            try:
+                sent = yield trap
+            except BaseException as error:
+                resume = lambda error=error: steps.throw(error)  # noqa: E731
+            else:
+                resume = lambda sent=sent: steps.send(sent)  # noqa: E731
+        raise AssertionError('it does not come to an end')
+
+
+async def sweep(call: Callable[[], Awaitable[Any]], check: Callable[[], Awaitable[None]]) -> int:
+    """Cancel a call at its first await, at its second, and so on; return how many it has."""
+    for number in range(1, MOST_AWAITS):
+        with anyio.CancelScope() as scope:
+            attempt = CancelledAt(call(), number, scope)
+            await attempt
+        await check()
+        if not attempt.was_cancelled:
+            return number - 1
+    raise AssertionError('it does not come to an end')
+
+
+CALLS: dict[str, Callable[[AsyncExperiment], Awaitable[Any]]] = {
+    'tail': lambda exp: exp['series'].tail(1),
+    'all': lambda exp: exp['series'].all(),
+    'follow': lambda exp: anext(exp['series'].follow(last=1)),
+    'read': lambda exp: exp['atom'].read(),
+    'get': lambda exp: exp['set'].get(),
+    'variable_type': lambda exp: exp['series'].variable_type(),
+    'namespace_contents': lambda exp: exp['a'].namespace_contents(),
+    'root_contents': lambda exp: exp.namespace_contents(),
+    'exists': lambda exp: exp['series'].exists(),
+    'flush': lambda exp: exp.flush(),
+    'drain': lambda exp: exp.drain(),
+}
+
+
+@pytest.mark.parametrize('method', CALLS)
+async def test_a_cancelled_call_loses_and_doubles_nothing(method: str, store: Path) -> None:
+    async with AsyncExperiment('sweep', storage=store, max_pending=50) as exp:
+        logged: list[float] = []
+
+        async def call() -> Any:
+            for _ in range(60):
+                logged.append(float(len(logged)))
+                exp['series'].log(logged[-1])
+            exp['atom'].assign(len(logged))
+            exp['set'].add(len(logged))
+            exp['a/b'].assign(1)
+            return await CALLS[method](exp)
+
+        async def check() -> None:
+            assert await exp['series'].all() == logged
+            assert await exp['atom'].read() == len(logged)
+            connection = exp._worker.storage._connection  # type: ignore[attr-defined]
+            assert not connection.in_transaction
+            stats = exp.stats()
+            assert stats.accepted == stats.committed + stats.pending
+
+        assert await sweep(call, check) >= 1
+
+
+async def test_a_cancelled_delete_happens_or_does_not(store: Path) -> None:
+    async with AsyncExperiment('sweep', storage=store) as exp:
+
+        async def call() -> None:
+            exp['doomed'].log(1.0)
+            exp['kept'].log(1.0)
+            await exp['doomed'].delete()
+
+        async def check() -> None:
+            assert await exp['kept'].exists()
+            if await exp['doomed'].exists():
+                assert set(await exp['doomed'].all()) == {1.0}
+
+        await sweep(call, check)
+        if await exp['doomed'].exists():
+            await exp['doomed'].delete()
+        assert not await exp['doomed'].exists()
+
+
+async def test_a_cancelled_opening_leaves_nothing_open(store: Path) -> None:
+    async def call() -> None:
+        exp = await AsyncExperiment.open('sweep', storage=store)
+        await exp.aclose()
+
+    async def check() -> None:
+        with anyio.fail_after(10):
+            while lifecycle._workers:
+                await anyio.lowlevel.checkpoint()
+
+    assert await sweep(call, check) >= 2
+    assert await aio.list_experiments(store) == ['sweep']
+
+
+async def test_a_cancelled_close_stores_or_spills_everything(store: Path) -> None:
+    closes = 0
+
+    async def call() -> None:
+        nonlocal closes
+        exp = await AsyncExperiment.open('sweep', storage=store)
+        exp['series'].log(float(closes))
+        closes += 1
+        await exp.aclose()
+
+    async def check() -> None:
+        async with AsyncExperiment('sweep', storage=store) as exp:
+            if closes:
+                assert await exp['series'].all() == [float(n) for n in range(closes)]
+
+    await sweep(call, check)
+
+
+@pytest.mark.parametrize('function', ['list', 'delete'])
+async def test_a_cancelled_look_at_the_store_leaves_nothing_open(
+    function: str, store: Path
+) -> None:
+    async def call() -> None:
+        async with AsyncExperiment('doomed', storage=store):
+            pass
+        if function == 'list':
+            await aio.list_experiments(store)
+        else:
+            await aio.delete_experiment('doomed', store)
+
+    async def check() -> None:
+        with anyio.fail_after(10):
+            while lifecycle._workers:
+                await anyio.lowlevel.checkpoint()
+
+    await sweep(call, check)
+
+
+async def test_a_timeout_of_a_flush_loses_and_doubles_nothing(store: Path, held: Hold) -> None:
+    async with AsyncExperiment('held', storage=store) as exp:
+        await exp.flush()
+        with held():
+            for value in range(100):
+                exp['series'].log(float(value))
+            with anyio.move_on_after(0.05) as scope:
+                await exp.flush()
+            assert scope.cancelled_caught
+            assert exp.pending == 100
+        assert await exp['series'].all() == [float(value) for value in range(100)]
