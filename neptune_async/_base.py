@@ -21,8 +21,9 @@ from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
 from neptune_async._engine import lifecycle
+from neptune_async._engine.entries import NO_ENTRY, Entry
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
-from neptune_async._engine.state import NO_ENTRY, Entry, ExperimentState, OnError, Origin
+from neptune_async._engine.state import ExperimentState, OnError, Origin
 from neptune_async._engine.worker import Mode, Options, Worker
 from neptune_async._model import messages
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT

@@ -7,16 +7,25 @@ checked here, against what is known in memory, and enters the queue here.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from neptune_async._engine.entries import NO_ENTRY, Entry, VariableIds
 from neptune_async._engine.queue import Policy, Queue, Stats
 from neptune_async._model import messages
+from neptune_async._model.arguments import (
+    Column,
+    checked_column,
+    checked_members,
+    common_content,
+    leaves_of,
+    log_line,
+    members_of_leaf,
+)
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
     POINT_FIELDS,
@@ -32,28 +41,21 @@ from neptune_async._model.operations import (
     Variable,
     point_key,
 )
-from neptune_async._model.paths import namespaces_of, normalise
+from neptune_async._model.paths import namespaces_of
 from neptune_async._model.values import (
     Content,
-    SeriesValue,
     atom_value,
     checked_step,
     checked_timestamp,
     content_of,
     encode,
-    is_time,
     series_value,
-    set_member,
-    shown_step,
 )
 from neptune_async._storage.base import ExperimentRecord
 from neptune_async.exceptions import (
-    InvalidStepError,
-    InvalidTimestampError,
     NeptuneAsyncError,
     RejectedOperationsError,
     Rejection,
-    UnsupportedValueError,
 )
 
 logger = logging.getLogger('neptune_async')
@@ -76,60 +78,6 @@ PLAIN = Origin()
 
 _EXTEND_POINTS = 2**14
 """Points of one extend that enter the queue at a time, and so wait for room at a time."""
-
-
-class Entry:
-    """A variable of an open experiment, shared by all views of its path.
-
-    :ivar id: None until storage is told of the variable, which the next write does.
-    :ivar key: what marks its points in the queue if it is a float series that
-        can be logged to without any check; None if not.
-    """
-
-    __slots__ = ('container', 'content', 'id', 'key', 'path')
-
-    def __init__(self, path: str, container: Container, content: Content) -> None:
-        self.path = path
-        self.container: Container = container
-        self.content: Content = content
-        self.id: int | None = None
-        self.key: float | None = None
-
-    @property
-    def known_id(self) -> int:
-        """The id of a variable that storage was told of."""
-        assert self.id is not None
-        return self.id
-
-    def variable(self) -> Variable:
-        """Return the variable as storage is to know it."""
-        return Variable(self.known_id, self.path, self.container, self.content)
-
-    def forget_id(self) -> None:
-        """Have the next write tell storage of the variable again."""
-        self.id = self.key = None
-
-
-NO_ENTRY = Entry('', 'series', 'float')
-"""What a view has that knows of no entry."""
-
-
-class VariableIds:
-    """Ids that no other process draws: 32 random bits, then a counter.
-
-    Drawn without asking the store, so that a write needs no I/O. Should two
-    processes draw the same, storage finds out and the worker puts it right.
-    """
-
-    def __init__(self) -> None:
-        self._base = self._count = 0
-
-    def draw(self) -> int:
-        """Return the next id, below 2**52."""
-        if self._count % 2**20 == 0:
-            self._base = int.from_bytes(os.urandom(4), 'little') << 20
-        self._count += 1
-        return self._base + self._count % 2**20
 
 
 @dataclass(slots=True)
@@ -211,7 +159,7 @@ class ExperimentState:
                 else:
                     self.queue.put_text((key, number, seconds, value))
                 if origin.echo:
-                    origin.echo(leaf, _log_line(number, seconds, value))
+                    origin.echo(leaf, log_line(number, seconds, value))
             # One call for all: the worker then takes all or none of them.
             self.queue.append_point(array('d', floats).tobytes())
 
@@ -224,7 +172,7 @@ class ExperimentState:
         origin: Origin = PLAIN,
     ) -> None:
         """Append values to a series, or each leaf of a dict to the series at its path."""
-        check = partial(_checked_column, steps=steps, timestamps=timestamps)
+        check = partial(checked_column, steps=steps, timestamps=timestamps)
         columns = self._checked_leaves(path, values, check)
         columns = [(leaf, column) for leaf, column in columns if column.values]
         with self.queue.lock:
@@ -238,7 +186,7 @@ class ExperimentState:
             if origin.echo:
                 origin.echo(leaf, f'extend {len(column.values)} values')
 
-    def _append(self, path: str, column: _Column, origin: Origin) -> None:
+    def _append(self, path: str, column: Column, origin: Origin) -> None:
         count = len(column.values)
         if not self._admitted(count, origin):
             return
@@ -286,11 +234,11 @@ class ExperimentState:
     def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
         if len(values) == 1 and isinstance(values[0], Mapping):
-            groups = self._checked_leaves(path, values[0], _members_of)
+            groups = self._checked_leaves(path, values[0], members_of_leaf)
         else:
-            groups = [(path, self._checked(path, _members, values))]
+            groups = [(path, self._checked(path, checked_members, values))]
         checked = [
-            (leaf, members, self._checked(leaf, _common_content, members))
+            (leaf, members, self._checked(leaf, common_content, members))
             for leaf, members in groups
         ]
         if not self._admitted(len(checked), origin):
@@ -308,7 +256,7 @@ class ExperimentState:
 
     def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
-        members = self._checked(path, _members, values)
+        members = self._checked(path, checked_members, values)
         if not self._admitted(1, origin):
             return
         with self.queue.lock:
@@ -321,8 +269,8 @@ class ExperimentState:
 
     def reset(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Replace all members of a set, and their type."""
-        members = self._checked(path, _members, values)
-        content = self._checked(path, _common_content, members) if members else None
+        members = self._checked(path, checked_members, values)
+        content = self._checked(path, common_content, members) if members else None
         if not self._admitted(1, origin):
             return
         with self.queue.lock:
@@ -359,7 +307,7 @@ class ExperimentState:
         self, path: str, value: object, check: Callable[[Any], T]
     ) -> list[tuple[str, T]]:
         """Return path and checked value of each leaf of nested dicts, or of a value itself."""
-        leaves = self._checked(path, lambda value: list(_leaves(path, value)), value)
+        leaves = self._checked(path, lambda value: list(leaves_of(path, value)), value)
         return [(leaf, self._checked(leaf, check, value)) for leaf, value in leaves]
 
     def _checked(self, path: str, check: Callable[[Any], T], value: object) -> T:
@@ -628,88 +576,3 @@ class ExperimentState:
     def stats(self) -> Stats:
         """Return the counters."""
         return self.queue.stats(self.retries, self.last_error)
-
-
-# ── Arguments ────────────────────────────────────────────────────────────────
-
-
-def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yield path and value of each leaf of nested dicts; of a value that is no dict, itself."""
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for name, item in value.items():
-        below = normalise(name)
-        yield from _leaves(normalise(f'{path}/{below}'), item)
-
-
-def _members(values: Iterable[object]) -> tuple[Any, ...]:
-    return tuple(map(set_member, values))
-
-
-def _members_of(value: object) -> tuple[Any, ...]:
-    """Return the members in a leaf of a dict: one value, or a collection of values."""
-    return _members(value if isinstance(value, (list, tuple, set, frozenset)) else [value])
-
-
-def _common_content(members: Sequence[Any]) -> Content:
-    contents = {content_of(member) for member in members}
-    if not members:
-        raise UnsupportedValueError('add needs at least one value')
-    if len(contents) > 1:
-        held = ' and '.join(sorted(contents))
-        raise UnsupportedValueError(f'the members of a set must be of one type, not {held}')
-    return contents.pop()
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """Checked arguments of extend; None is automatic."""
-
-    values: Sequence[SeriesValue]
-    steps: array[float] | None
-    timestamps: array[float] | None
-
-    def sliced(self, start: int, stop: int) -> _Column:
-        return _Column(
-            self.values[start:stop],
-            self.steps and self.steps[start:stop],
-            self.timestamps and self.timestamps[start:stop],
-        )
-
-
-def _checked_column(values: object, steps: object, timestamps: object) -> _Column:
-    column: list[Any] = _listed('values', values)
-    # All floats, as most are, are found out in a fraction of the time that checking each takes.
-    if set(map(type, column)) != {float}:
-        column = [series_value(value) for value in column]
-    if len({content_of(value) for value in column}) > 1:
-        raise UnsupportedValueError('extend got values of several types; a series holds one')
-    checked_steps = checked_times = None
-    if steps is not None:
-        checked_steps = array('d', map(checked_step, _listed('steps', steps)))
-        if len(checked_steps) != len(column):
-            raise InvalidStepError(
-                f'extend got {len(column)} values and {len(checked_steps)} steps; give as many'
-            )
-    if timestamps is not None:
-        checked_times = array('d', map(checked_timestamp, _listed('timestamps', timestamps)))
-        if len(checked_times) != len(column):
-            raise InvalidTimestampError(
-                f'extend got {len(column)} values and {len(checked_times)} timestamps; give as many'
-            )
-    return _Column(column, checked_steps, checked_times)
-
-
-def _listed(argument: str, values: object) -> list[Any]:
-    if hasattr(values, 'tolist') and not is_time(values):
-        values = values.tolist()  # an array: its scalars as Python has them, all at once
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise UnsupportedValueError(
-            f'extend takes several {argument}, not a {type(values).__name__}; use log for one value'
-        )
-    return list(values)
-
-
-def _log_line(step: float, timestamp: float, value: SeriesValue) -> str:
-    return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
+from neptune_async._engine.entries import VariableIds
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
+from neptune_async._engine.sending import (
+    Patience,
+    Sent,
+    refused_whole,
+    replace_ids,
+    resolved_conflicts,
+)
 from neptune_async._engine.spill import find_spills, read_spill, write_spill
-from neptune_async._engine.state import ExperimentState, VariableIds
+from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
-from neptune_async._model.operations import Batch, CreateVariable, Part
+from neptune_async._model.operations import Batch, Part
 from neptune_async._storage.base import Receipt, StaleEpoch, Storage, VariableConflict
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
@@ -35,10 +42,7 @@ logger = logging.getLogger('neptune_async')
 Mode: TypeAlias = Literal['resume', 'create', 'read', 'disabled']
 T = TypeVar('T')
 
-BUSY_PATIENCE = 60.0
-"""Seconds for which a store that others hold is no fault."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
-_FIRST_BUSY_PAUSE, _LONGEST_BUSY_PAUSE = 0.002, 0.1
 
 
 class Worker:
@@ -76,7 +80,7 @@ class Worker:
         self._writer = uuid.uuid4().bytes
         self._batches = 0
         self._ids = VariableIds()
-        self._in_flight: _Sent | None = None
+        self._in_flight: Sent | None = None
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
@@ -391,7 +395,7 @@ class Worker:
 
     async def _attempt(self, query: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a query, again and again while other processes hold the store."""
-        busy = _Patience()
+        busy = Patience()
         while True:
             try:
                 return await query(*args)
@@ -406,7 +410,7 @@ class Worker:
         """Take what an experiment has queued, and put right what was queued too early."""
         part = state.take()
         if part is not None and self._renamed:
-            _replace_ids(part, self._renamed, self._refused)
+            replace_ids(part, self._renamed, self._refused)
         return part
 
     async def _write_pending(self) -> None:
@@ -417,13 +421,13 @@ class Worker:
                 parts.append(part)
                 states[state.name] = state
         if parts:
-            self._in_flight = _Sent(Batch(self._writer, self._batches + 1, parts), states)
+            self._in_flight = Sent(Batch(self._writer, self._batches + 1, parts), states)
             await self._commit(self._in_flight)
 
-    async def _commit(self, sent: _Sent) -> None:
+    async def _commit(self, sent: Sent) -> None:
         """Write a batch, however often that has to be tried."""
         careful = False
-        busy, pause = _Patience(), _FIRST_PAUSE
+        busy, pause = Patience(), _FIRST_PAUSE
         while not self._stops:
             try:
                 await self._open_storage(writable=True)
@@ -444,7 +448,7 @@ class Worker:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception as error:  # what storage cannot digest must not end the worker
                 if careful:
-                    self._settle(sent, _refused(sent.batch, error))
+                    self._settle(sent, refused_whole(sent.batch, error))
                     return
                 careful = True
             else:
@@ -458,7 +462,7 @@ class Worker:
             await self._hurried.wait()
         self._hurried = anyio.Event()
 
-    def _report(self, sent: _Sent, error: StorageError) -> None:
+    def _report(self, sent: Sent, error: StorageError) -> None:
         """Say that storage fails: once in the log and to ``on_error``, until it
         works again, and each time to those who wait.
         """
@@ -480,7 +484,7 @@ class Worker:
         progress, self._progress = self._progress, anyio.Event()
         progress.set()
 
-    def _settle(self, sent: _Sent, receipt: Receipt) -> None:
+    def _settle(self, sent: Sent, receipt: Receipt) -> None:
         self._batches = sent.batch.number
         self._in_flight = None
         if self._fault is not None:
@@ -494,15 +498,15 @@ class Worker:
             state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
         self._step()
 
-    def _yield(self, sent: _Sent, conflict: VariableConflict) -> None:
+    def _yield(self, sent: Sent, conflict: VariableConflict) -> None:
         """Take over variables that other processes made first; reject what does not fit them."""
         for part in sent.batch.parts:
-            ids = _resolved_conflicts(part, conflict, self._refused)
+            ids = resolved_conflicts(part, conflict, self._refused)
             self._renamed.update(ids)
             for (experiment_id, variable_id), there in conflict.found.items():
                 if experiment_id == part.experiment_id:
                     sent.states[part.name].yield_to(variable_id, there)
-            _replace_ids(part, ids, self._refused)
+            replace_ids(part, ids, self._refused)
 
     async def _compact(self, everything: bool = False) -> None:
         try:
@@ -554,8 +558,8 @@ class Worker:
                 return
             except VariableConflict as conflict:
                 for part in batch.parts:
-                    ids = _resolved_conflicts(part, conflict, refused)
-                    _replace_ids(part, ids, refused)
+                    ids = resolved_conflicts(part, conflict, refused)
+                    replace_ids(part, ids, refused)
 
     async def _write_carefully(self, batch: Batch) -> Receipt:
         return await self.storage.write(batch, careful=True)
@@ -569,79 +573,5 @@ class Options:
     max_pending: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A batch on its way, and the experiments of its parts by name."""
-
-    batch: Batch
-    states: dict[str, ExperimentState]
-
-    def count_retry(self) -> None:
-        for state in self.states.values():
-            state.retries += 1
-
-    def bring_variables(self, experiment_id: int) -> None:
-        for part in self.batch.parts:
-            if part.experiment_id == experiment_id:
-                self.states[part.name].bring_variables(part)
-
-
-class _Patience:
-    """How long to wait between attempts on a store that others hold, and how long in all.
-
-    The pauses are random, so that of many that wait none is always the last.
-    """
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + BUSY_PATIENCE
-        self._longest = _FIRST_BUSY_PAUSE
-
-    def pause(self) -> float:
-        self._longest = min(2 * self._longest, _LONGEST_BUSY_PAUSE)
-        return random.uniform(0.0, self._longest)
-
-    def is_over(self) -> bool:
-        return time.monotonic() > self._end
-
-
 async def _opened(storage: Storage, writable: bool) -> None:
     await storage.open(writable=writable)
-
-
-def _refused(batch: Batch, error: Exception) -> Receipt:
-    """Return the receipt of a batch that failed even operation by operation."""
-    logger.error('a batch could not be written', exc_info=error)
-    reason = f'{type(error).__name__}: {error}'
-    return Receipt(
-        rejections=[Rejection(part.name, '*', '*', reason, part.count) for part in batch.parts]
-    )
-
-
-def _resolved_conflicts(
-    part: Part, conflict: VariableConflict, refused: dict[int, Rejection]
-) -> dict[int, int | None]:
-    """Return the ids of variables to use instead of those in conflict; None for those that may
-    not be written to, whose rejection is added to ``refused``.
-    """
-    ids: dict[int, int | None] = {}
-    for operation in part.operations:
-        if isinstance(operation, CreateVariable):
-            wanted = operation.variable
-            there = conflict.found.get((part.experiment_id, wanted.id))
-            if there is None:
-                continue
-            fits = wanted.container == there.container and (
-                wanted.container == 'atom' or wanted.content == there.content
-            )
-            ids[wanted.id] = there.id if fits else None
-            if not fits:
-                refused[wanted.id] = messages.rejection(part.name, wanted, there)
-    return ids
-
-
-def _replace_ids(
-    part: Part, ids: Mapping[int, int | None], refused: Mapping[int, Rejection]
-) -> None:
-    """Rename variables in a part, and reject what names those that it may not."""
-    for variable_id, count in part.replace(ids).items():
-        part.rejections.append(replace(refused[variable_id], count=count))

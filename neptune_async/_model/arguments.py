@@ -1,0 +1,119 @@
+"""What calls are given, checked and taken apart: batches, columns, members of sets."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neptune_async._model.paths import normalise
+from neptune_async._model.values import (
+    Content,
+    SeriesValue,
+    checked_step,
+    checked_timestamp,
+    content_of,
+    is_time,
+    series_value,
+    set_member,
+    shown_step,
+)
+from neptune_async.exceptions import (
+    InvalidStepError,
+    InvalidTimestampError,
+    UnsupportedValueError,
+)
+
+
+def leaves_of(path: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield path and value of each leaf of nested dicts; of a value that is no dict, itself."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for name, item in value.items():
+        below = normalise(name)
+        yield from leaves_of(normalise(f'{path}/{below}'), item)
+
+
+def checked_members(values: Iterable[object]) -> tuple[Any, ...]:
+    """Return values as the members of a set."""
+    return tuple(map(set_member, values))
+
+
+def members_of_leaf(value: object) -> tuple[Any, ...]:
+    """Return the members in a leaf of a dict: one value, or a collection of values."""
+    return checked_members(value if isinstance(value, (list, tuple, set, frozenset)) else [value])
+
+
+def common_content(members: Sequence[Any]) -> Content:
+    """Return the one type that members of a set have.
+
+    :raises UnsupportedValueError: when they have none, or several.
+    """
+    contents = {content_of(member) for member in members}
+    if not members:
+        raise UnsupportedValueError('add needs at least one value')
+    if len(contents) > 1:
+        held = ' and '.join(sorted(contents))
+        raise UnsupportedValueError(f'the members of a set must be of one type, not {held}')
+    return contents.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Checked arguments of extend; None is automatic."""
+
+    values: Sequence[SeriesValue]
+    steps: array[float] | None
+    timestamps: array[float] | None
+
+    def sliced(self, start: int, stop: int) -> Column:
+        """Return the points from ``start`` up to ``stop``."""
+        return Column(
+            self.values[start:stop],
+            self.steps and self.steps[start:stop],
+            self.timestamps and self.timestamps[start:stop],
+        )
+
+
+def checked_column(values: object, steps: object, timestamps: object) -> Column:
+    """Return what extend is to append.
+
+    :raises NeptuneAsyncError: when an argument is refused, or their lengths differ.
+    """
+    column: list[Any] = _listed('values', values)
+    # All floats, as most are, are found out in a fraction of the time that checking each takes.
+    if set(map(type, column)) != {float}:
+        column = [series_value(value) for value in column]
+    if len({content_of(value) for value in column}) > 1:
+        raise UnsupportedValueError('extend got values of several types; a series holds one')
+    checked_steps = checked_times = None
+    if steps is not None:
+        checked_steps = array('d', map(checked_step, _listed('steps', steps)))
+        if len(checked_steps) != len(column):
+            raise InvalidStepError(
+                f'extend got {len(column)} values and {len(checked_steps)} steps; give as many'
+            )
+    if timestamps is not None:
+        checked_times = array('d', map(checked_timestamp, _listed('timestamps', timestamps)))
+        if len(checked_times) != len(column):
+            raise InvalidTimestampError(
+                f'extend got {len(column)} values and {len(checked_times)} timestamps; give as many'
+            )
+    return Column(column, checked_steps, checked_times)
+
+
+def _listed(argument: str, values: object) -> list[Any]:
+    if hasattr(values, 'tolist') and not is_time(values):
+        values = values.tolist()  # an array: its scalars as Python has them, all at once
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise UnsupportedValueError(
+            f'extend takes several {argument}, not a {type(values).__name__}; use log for one value'
+        )
+    return list(values)
+
+
+def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
+    """Return what echo prints of a point."""
+    return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'
