@@ -7,7 +7,7 @@ import sqlite3
 import time
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from neptune_async._model.operations import (
@@ -29,6 +29,7 @@ from neptune_async._model.operations import (
 from neptune_async._model.values import encode, encode_points
 from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, VariableConflict
 from neptune_async._storage.chunks import little_endian
+from neptune_async._storage.sqlite.reading import decoded_log_row
 from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
 from neptune_async.exceptions import Rejection, StorageError
 
@@ -180,7 +181,9 @@ def _apply(
         elif isinstance(operation, ResetMembers):
             _reset_members(connection, operation)
         elif isinstance(operation, Delete):
-            deleted |= delete_variables(connection, experiment.id, operation.path)
+            gone = delete_variables(connection, experiment.id, operation.path)
+            _purge_log(connection, experiment.id, gone)
+            deleted |= gone
 
 
 def _apply_careful(
@@ -340,8 +343,38 @@ def _split(texts: Sequence[TextPoint]) -> Iterator[list[TextPoint]]:
         yield row
 
 
-def _without(part: Part, deleted: set[int]) -> Part:
-    """Return a part's points less those of variables that the part itself deletes."""
+def _purge_log(
+    connection: sqlite3.Connection, experiment_id: int, deleted: Collection[int]
+) -> None:
+    """Remove the points of deleted variables from an experiment's log.
+
+    A process that did not know of the deletion may make a variable anew under
+    the same id, and must not find the old points then.
+    """
+    rows = connection.execute(
+        'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ?', (experiment_id,)
+    )
+    for row_id, form, *row in rows.fetchall():
+        points = decoded_log_row(form, *row)
+        part = Part(experiment_id, '', None)
+        if isinstance(points, array):
+            part.points = points
+        else:
+            part.texts = points
+        left = _without(part, deleted)
+        if len(left.points) == len(part.points) and len(left.texts) == len(part.texts):
+            continue
+        connection.execute('DELETE FROM log WHERE id = ?', (row_id,))
+        # Under its own id again: the order of the log is that of the ids.
+        connection.executemany(
+            'INSERT INTO log (id, experiment_id, form, count, crc32, points) '
+            'VALUES (?, ?, ?, ?, ?, ?)',
+            [(row_id, experiment_id, *rest) for rest in _log_rows(left)],
+        )
+
+
+def _without(part: Part, deleted: Collection[int]) -> Part:
+    """Return a part's points less those of deleted variables."""
     points = array('d')
     raw = part.points.tobytes()
     for key, start in zip(part.points[::POINT_FIELDS], range(0, len(raw), POINT.size), strict=True):
