@@ -28,6 +28,7 @@ from neptune_async.exceptions import StorageBusyError, StorageError, StorageForm
 APPLICATION_ID = 0x4E415379  # 'NASy', what `file` and PRAGMA application_id show
 SCHEMA_VERSION = 1
 MEMORY = ':memory:'
+_MAGIC = b'SQLite format 3\0'
 
 _LOG_POINTS = 2**16
 """Points in the log after which they are turned into chunks."""
@@ -63,8 +64,10 @@ class SQLiteStorage:
         await self.close()
         if self._path == MEMORY:
             writable = True
-        elif writable:
-            self._make_folder()
+        else:
+            self._refuse_foreign()
+            if writable:
+                self._make_folder()
         # No busy timeout: the engine waits between attempts, so that a fork need not.
         self._connection = aiosqlite.connect(
             self._target(writable), uri=True, isolation_level=None, timeout=0,
@@ -156,6 +159,18 @@ class SQLiteStorage:
         if self._path == MEMORY:
             return 'file::memory:'
         return f'file:{quote(str(Path(self._path).absolute()))}?mode={"rwc" if writable else "ro"}'
+
+    def _refuse_foreign(self) -> None:
+        """Refuse what SQLite would take for an empty database, and overwrite."""
+        try:
+            with Path(self._path).open('rb') as file:
+                begins = file.read(len(_MAGIC))
+        except OSError:
+            return  # there is none yet, or SQLite will say what is wrong with it
+        if begins not in (b'', _MAGIC):
+            raise StorageFormatError(
+                f'{self._path} is no SQLite file; nothing was changed; name another file'
+            )
 
     def _make_folder(self) -> None:
         try:

@@ -1,0 +1,97 @@
+"""Spill files: what is written is read, and damage is never taken for data."""
+
+from __future__ import annotations
+
+from array import array
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neptune_async._engine import spill
+from neptune_async._model.operations import (
+    AddMembers,
+    Assign,
+    Batch,
+    CreateVariable,
+    Delete,
+    Part,
+    RemoveMembers,
+    ResetMembers,
+    Variable,
+)
+from neptune_async._model.values import encode
+from neptune_async.exceptions import StorageFormatError
+
+members = st.lists(st.text(st.characters()).map(encode), max_size=3).map(tuple)
+ids = st.integers(1, 2**52)
+operations = st.one_of(
+    st.builds(CreateVariable, st.builds(Variable, ids, st.text(), st.just('set'), st.just('str'))),
+    st.builds(Assign, ids, st.just('str'), st.text(st.characters()).map(encode)),
+    st.builds(AddMembers, ids, members),
+    st.builds(RemoveMembers, ids, members),
+    st.builds(ResetMembers, ids, st.just('str'), members),
+    st.builds(Delete, st.text()),
+)
+texts = st.tuples(
+    st.floats(0, 2**53), st.floats(allow_nan=False), st.floats(0, 4e9),
+    st.text(st.characters()) | st.just(datetime(2020, 1, 1, tzinfo=timezone.utc)),
+)  # fmt: skip
+parts = st.builds(
+    Part,
+    ids,
+    st.text(st.characters(exclude_categories=['Cs'])),
+    st.none(),
+    st.lists(operations, max_size=4),
+    st.lists(st.floats(allow_nan=False), max_size=3).map(lambda some: array('d', some * 4)),
+    st.lists(texts, max_size=3),
+    st.integers(0, 100),
+)
+batches = st.lists(
+    st.builds(Batch, st.binary(min_size=16, max_size=16), ids, st.lists(parts, max_size=3)),
+    min_size=1, max_size=3,
+)  # fmt: skip
+MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@MANY
+@given(batches)
+def test_what_is_written_is_read(tmp_path: Path, written: list[Batch]) -> None:
+    assert spill.read_spill(spill.write_spill(tmp_path, written)) == written
+
+
+@MANY
+@given(batches, st.data())
+def test_damage_is_an_error(tmp_path: Path, written: list[Batch], data: st.DataObject) -> None:
+    path = spill.write_spill(tmp_path, written)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] ^= data.draw(st.integers(1, 255))
+    else:
+        # Cut anywhere but between two records, where nothing tells that more was to follow.
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    path.write_bytes(content)
+    try:
+        read = spill.read_spill(path)
+    except StorageFormatError:
+        return
+    assert read == written[: len(read)]
+
+
+def test_files_are_found_oldest_first_wherever_they_had_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'tmp'))
+    folder = tmp_path / 'experiments.db.spilled'
+    batch = Batch(b'w' * 16, 1, [])
+    first = spill.write_spill(folder, [batch])
+    blocked = tmp_path / 'blocked' / 'experiments.db.spilled'
+    blocked.parent.write_text('a file where a folder should be')
+    second = spill.write_spill(blocked, [batch])
+    assert first.parent == folder
+    assert str(second).startswith(str(tmp_path / 'tmp'))
+    assert spill.find_spills(folder) == [first]
+    assert spill.find_spills(blocked) == [second]

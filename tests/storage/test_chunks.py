@@ -1,0 +1,155 @@
+"""Packing loses nothing, and damage never goes unseen."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neptune_async._model.operations import AUTOMATIC_STEP, point_key
+from neptune_async._storage.chunks import (
+    Chunk,
+    Columns,
+    Points,
+    SeriesEnd,
+    Stride,
+    columns_by_variable,
+    columns_of,
+    concatenated,
+    expanded,
+    packed,
+    resolved,
+    text_columns_by_variable,
+    unpacked,
+)
+
+floats = st.floats(allow_nan=True, allow_subnormal=True)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+whole = st.integers(-(2**53), 2**53).map(float)
+maybe_automatic = st.just(AUTOMATIC_STEP) | whole | finite
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether columns are equal, bit for bit."""
+    if isinstance(one, array):
+        return bool(one.tobytes() == other.tobytes())
+    return bool(one == other)
+
+
+@st.composite
+def points(draw: st.DrawFn) -> Points:
+    count = draw(st.integers(1, 200))
+    many = {'min_size': count, 'max_size': count}
+    times = draw(
+        st.lists(finite, **many)
+        | st.lists(st.floats(0, 4e9), **many).map(sorted)
+        | st.just([1.79e9 + i * 1e-6 for i in range(count)])
+    )
+    steps = draw(
+        st.lists(finite | whole, **many).map(lambda some: array('d', some))
+        | st.builds(Stride, st.integers(-5, 5).map(float), st.just(1.0), st.just(count))
+    )
+    values = draw(
+        st.lists(floats, **many).map(lambda some: array('d', some))
+        | st.just(array('d', [0.5]) * count)
+        | st.lists(st.text(st.characters()), **many)
+    )
+    return Points(steps, array('d', times), values)
+
+
+@given(points())
+def test_what_is_packed_unpacks_the_same(some: Points) -> None:
+    chunk = packed(some, SeriesEnd())
+    again = unpacked(chunk)
+    assert same(expanded(again.steps), expanded(some.steps))
+    assert same(again.times, some.times)
+    assert same(again.values, some.values)
+    assert chunk.largest_step == max(expanded(some.steps))
+    assert chunk.end == SeriesEnd(len(some), chunk.largest_step, some.times[-1])
+    assert not len(unpacked(chunk, times=False).times)
+
+
+@given(st.lists(points(), min_size=1, max_size=4))
+def test_pieces_are_concatenated_in_order(pieces: list[Points]) -> None:
+    pieces = [Points(piece.steps, piece.times, piece.times) for piece in pieces]
+    whole = concatenated(pieces)
+    assert same(expanded(whole.steps), sum((expanded(p.steps) for p in pieces), array('d')))
+    assert same(whole.values, sum((p.times for p in pieces), array('d')))
+
+
+@given(points(), st.sampled_from(['values', 'times', 'steps']), st.data())
+def test_damage_is_an_error_or_the_wrong_length_is(
+    some: Points, column: str, data: st.DataObject
+) -> None:
+    chunk = packed(some, SeriesEnd())
+    raw = getattr(chunk, column)
+    if not raw:
+        return
+    cut = data.draw(st.integers(0, len(raw) - 1))
+    setattr(chunk, column, raw[:cut])
+    with pytest.raises(ValueError, match='column|decode|Expecting|Unterminated|delimiter|char'):
+        unpacked(chunk)
+
+
+@pytest.mark.parametrize('form', ['f8+zlib', 'ulp', 'json', 'json+zlib'])
+def test_a_column_of_another_form_is_an_error(form: Any) -> None:
+    chunk = packed(Points(Stride(0.0, 1.0, 2), array('d', [1.0, 2.0]), ['a', 'b']), SeriesEnd())
+    broken = Chunk(*(getattr(chunk, name) for name in Chunk.__slots__))
+    broken.values_form, broken.values = form, b'\xff' * 16
+    with pytest.raises(ValueError, match='column|decode'):
+        unpacked(broken)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=12),
+    st.integers(1, 6),
+)
+def test_points_are_split_by_variable_in_their_order(
+    cycle: list[tuple[int, bool]], repeats: int
+) -> None:
+    interleaved = array('d')
+    expected: dict[int, list[float]] = {}
+    for number, (variable, explicit) in enumerate(cycle * repeats):
+        interleaved.extend((point_key(variable, explicit), AUTOMATIC_STEP, float(number), 0.0))
+        expected.setdefault(variable, []).append(float(number))
+    found = {variable: list(c.times) for variable, c in columns_by_variable(interleaved)}
+    assert found == expected
+    assert list(columns_of(1, interleaved).times) == expected.get(1, [])
+    texts = [list(interleaved[i : i + 4]) for i in range(0, len(interleaved), 4)]
+    assert {v: list(c.times) for v, c in text_columns_by_variable(texts)} == expected
+
+
+@given(
+    st.lists(st.tuples(maybe_automatic, st.floats(0, 100), st.booleans()), min_size=1, max_size=30),
+    st.none() | whole,
+    st.none() | st.floats(0, 100),
+)
+def test_automatic_steps_and_times_follow_the_rules(
+    logged: list[tuple[float, float, bool]], largest: float | None, last: float | None
+) -> None:
+    columns = Columns(
+        array('d', [point_key(1, explicit) for _, _, explicit in logged]),
+        array('d', [step for step, _, _ in logged]),
+        array('d', [time for _, time, _ in logged]),
+        array('d', [0.0]) * len(logged),
+    )
+    end = SeriesEnd(
+        0, -math.inf if largest is None else largest, -math.inf if last is None else last
+    )
+    expected_steps, expected_times = [], []
+    for step, time, explicit in logged:
+        if math.isnan(step):
+            step = 0.0 if largest is None else largest + 1
+        largest = step if largest is None else max(largest, step)
+        if not explicit and last is not None:
+            time = max(time, last)
+        last = time
+        expected_steps.append(step)
+        expected_times.append(time)
+    found = resolved(columns, end)
+    assert list(expanded(found.steps)) == expected_steps
+    assert list(found.times) == expected_times

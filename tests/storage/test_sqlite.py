@@ -1,0 +1,276 @@
+"""The file: what is in it, what is never done to it, and how it is kept small."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from array import array
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from neptune_async import Experiment, delete_experiment, list_experiments
+from neptune_async._model.operations import (
+    AUTOMATIC_STEP,
+    POINT,
+    Assign,
+    Batch,
+    CreateVariable,
+    Part,
+    Variable,
+    point_key,
+)
+from neptune_async._storage.base import StaleEpoch, VariableConflict, Window
+from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
+from neptune_async.exceptions import StorageError, StorageFormatError
+
+LOSS = Variable(1, 'loss', 'series', 'float')
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / 'experiments.db'
+
+
+@pytest_asyncio.fixture
+async def store(path: Path) -> AsyncIterator[SQLiteStorage]:
+    storage = SQLiteStorage(str(path))
+    await storage.open(writable=True)
+    yield storage
+    await storage.close()
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def part(experiment: Any, values: list[float], *, creates: bool = False) -> Part:
+    points = array('d')
+    for value in values:
+        points.frombytes(POINT.pack(point_key(LOSS.id), AUTOMATIC_STEP, value, value))
+    operations: list[Any] = [CreateVariable(LOSS)] if creates else []
+    return Part(
+        experiment.id, experiment.name, experiment.epoch, operations, points, count=len(values)
+    )
+
+
+async def values(storage: SQLiteStorage, experiment: Any) -> list[float]:
+    reading = await storage.read_series(experiment.id, 'loss', Window(), True, True)
+    return [value for piece in reading.pieces for value in piece.values] if reading else []
+
+
+@pytest.mark.parametrize('content', [b'not a database' * 100, b'x'])
+def test_a_file_of_something_else_is_never_touched(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for mode in ('resume', 'read'):
+        with pytest.raises(StorageError, match='experiments.db'):
+            Experiment('a', storage=path, mode=mode)  # type: ignore[arg-type]
+    assert path.read_bytes() == content
+
+
+def test_a_sqlite_file_of_something_else_is_never_touched(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute('CREATE TABLE theirs (x)')
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageFormatError, match='something else'):
+        Experiment('a', storage=path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    Experiment('a', storage=path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f'PRAGMA user_version = {SCHEMA_VERSION + 1}')
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageFormatError, match='upgrade'):
+        Experiment('a', storage=path)
+    assert path.read_bytes() == before
+
+
+def test_a_store_names_itself(path: Path) -> None:
+    Experiment('a', storage=path).close()
+    assert rows(path, 'PRAGMA application_id') == [(APPLICATION_ID,)]
+    assert rows(path, 'PRAGMA user_version') == [(SCHEMA_VERSION,)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_store_that_cannot_be_opened_says_where_and_why(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r'missing\.db: there is no such file'):
+        list_experiments(tmp_path / 'missing.db')
+    with pytest.raises(StorageError, match='it is a folder'):
+        Experiment('a', storage=tmp_path)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(StorageError, match='file'):
+        Experiment('a', storage=tmp_path / 'file' / 'below.db')
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    Experiment('a', storage=tmp_path / 'new' / 'folder' / 'runs.db').close()
+    assert list_experiments(tmp_path / 'new' / 'folder' / 'runs.db') == ['a']
+
+
+def test_reading_writes_nothing(path: Path) -> None:
+    with Experiment('a', storage=path) as exp:
+        exp['x'].log(1.0)
+    before = path.read_bytes()
+    with Experiment('a', storage=path, mode='read') as exp:
+        assert exp['x'].all() == [1.0]
+        assert list_experiments(path) == ['a']
+    assert path.read_bytes() == before
+
+
+def test_a_stranger_reads_a_chunk_with_numpy(path: Path) -> None:
+    logged = np.random.default_rng(0).normal(size=1_000)
+    with Experiment('a', storage=path) as exp:
+        for value in logged.tolist():
+            exp['x'].log(value)
+        points = exp['x'].all(with_timestamps=True)
+    ((raw_values, form, times, times_form),) = rows(
+        path, 'SELECT "values", values_form, times, times_form FROM chunks WHERE first = 0'
+    )
+    assert times_form == 'ulp'
+    read = np.frombuffer(zlib.decompress(raw_values) if form == 'f8+zlib' else raw_values, '<f8')
+    raw = np.frombuffer(zlib.decompress(times), 'u1')
+    read_times = raw.reshape(8, -1).T.copy().view('<i8').cumsum().view('<f8')
+    assert read.tolist() == logged.tolist()
+    assert read_times.tolist() == [time for time, _ in points]
+
+
+def test_a_slow_run_ends_as_compact_as_a_fast_one(path: Path) -> None:
+    for _ in range(40):
+        with Experiment('slow', storage=path) as exp:
+            for value in range(5):
+                exp['x'].log(value / 3)
+                exp.flush()
+    with Experiment('slow', storage=path, mode='read') as exp:
+        assert exp['x'].all(with_steps=True) == [(i, i % 5 / 3) for i in range(200)]
+    assert rows(path, 'SELECT count(*) FROM log') == [(0,)]
+    assert rows(path, 'SELECT count(*) < 8 FROM chunks') == [(1,)]
+    assert rows(path, 'PRAGMA freelist_count') == [(0,)]
+
+
+def test_a_deleted_experiment_leaves_nothing_behind(path: Path) -> None:
+    with Experiment('kept', storage=path) as exp:
+        exp['x'].log(1.0)
+    with Experiment('doomed', storage=path) as exp:
+        exp['x'].log(1.0)
+        exp['t'].log('text')
+        exp['a'].assign(1)
+        exp['s'].add(1)
+        exp.flush()
+    delete_experiment('doomed', path)
+    for table in ('variables', 'chunks', 'log', 'atoms', 'members'):
+        assert rows(path, f'SELECT count(*) FROM {table}') == [(table in ('variables', 'chunks'),)]
+
+
+def test_damage_is_told_and_not_read(path: Path) -> None:
+    with Experiment('a', storage=path) as exp:
+        exp['x'].extend([float(value) for value in range(1_000)])
+    with sqlite3.connect(path) as connection:
+        connection.execute('UPDATE chunks SET "values" = CAST(zeroblob(length("values")) AS BLOB)')
+    connection.close()
+    exp = Experiment('a', storage=path, mode='read')
+    with exp, pytest.raises(StorageFormatError, match='damaged'):
+        exp['x'].all()
+
+
+@pytest.mark.asyncio
+async def test_a_batch_that_is_sent_twice_is_stored_once(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    batch = Batch(b'w' * 16, 1, [part(experiment, [1.0, 2.0], creates=True)])
+    await store.write(batch)
+    await store.write(batch)
+    assert await values(store, experiment) == [1.0, 2.0]
+    with pytest.raises(StorageError, match='does not follow'):
+        await store.write(Batch(b'w' * 16, 3, [part(experiment, [3.0])]))
+    await store.write(Batch(b'w' * 16, 2, [part(experiment, [3.0])]))
+    assert await values(store, experiment) == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.asyncio
+async def test_a_conflict_or_an_old_epoch_stores_nothing(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    await store.write(Batch(b'w' * 16, 1, [part(experiment, [1.0], creates=True)]))
+    clash = part(experiment, [2.0])
+    clash.operations = [CreateVariable(Variable(2, 'loss', 'atom', 'int'))]
+    with pytest.raises(VariableConflict) as conflict:
+        await store.write(Batch(b'v' * 16, 1, [clash]))
+    assert conflict.value.found == {(experiment.id, 2): LOSS}
+    stale = part(experiment, [2.0])
+    stale.epoch = 7
+    with pytest.raises(StaleEpoch):
+        await store.write(Batch(b'v' * 16, 1, [stale]))
+    assert await values(store, experiment) == [1.0]
+    assert await store.write(Batch(b'v' * 16, 1, [part(experiment, [2.0])]))
+    assert await values(store, experiment) == [1.0, 2.0]
+
+
+@pytest.mark.asyncio
+async def test_an_operation_that_fails_does_not_take_others_along(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    good, bad = Variable(2, 'good', 'atom', 'int'), Variable(3, 'bad', 'atom', 'int')
+    poisoned = part(experiment, [1.0], creates=True)
+    poison: Any = object()
+    poisoned.operations += [
+        CreateVariable(good), CreateVariable(bad),
+        Assign(3, 'int', poison), Assign(2, 'int', b'7'),
+    ]  # fmt: skip
+    with pytest.raises(sqlite3.Error):
+        await store.write(Batch(b'w' * 16, 1, [poisoned]))
+    receipt = await store.write(Batch(b'w' * 16, 1, [poisoned]), careful=True)
+    assert [(r.path, r.operation) for r in receipt.rejections] == [('bad', 'Assign')]
+    assert await values(store, experiment) == [1.0]
+    read = await store.read_atom(experiment.id, 'good')
+    assert read is not None
+    assert read[1] == b'7'
+
+
+@pytest.mark.asyncio
+async def test_two_compactions_at_a_time_lose_and_double_nothing(
+    path: Path, store: SQLiteStorage
+) -> None:
+    other = SQLiteStorage(str(path))
+    await other.open(writable=True)
+    try:
+        experiment = await store.create_experiment('a')
+        await store.write(Batch(b'w' * 16, 1, [part(experiment, [0.0], creates=True)]))
+        for number in range(1, 30):
+            await other.write(Batch(b'v' * 16, number, [part(experiment, [number - 0.5])]))
+            await store.write(Batch(b'w' * 16, number + 1, [part(experiment, [float(number)])]))
+            await (store if number % 3 else other).compact(everything=True)
+        assert await values(store, experiment) == [n / 2 for n in range(59)]
+    finally:
+        await other.close()
+
+
+@pytest.mark.asyncio
+async def test_a_tail_reads_the_last_chunks_only(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    many = [float(value) for value in range(50_000)]
+    await store.write(Batch(b'w' * 16, 1, [part(experiment, many, creates=True)]))
+    await store.compact(everything=True)
+    await store.write(Batch(b'w' * 16, 2, [part(experiment, [-1.0])]))
+    reading = await store.read_series(experiment.id, 'loss', Window(last=10), True, True)
+    assert reading is not None
+    assert reading.end == 50_001
+    assert 10 <= sum(map(len, reading.pieces)) < 10_000
+
+
+@pytest.mark.asyncio
+async def test_run_uses_aiosqlite_as_it_is(store: SQLiteStorage) -> None:
+    # The one place that relies on what aiosqlite does not promise: see SQLiteStorage._run.
+    async with aiosqlite.connect(':memory:') as connection:
+        assert isinstance(connection._conn, sqlite3.Connection)
+        assert await connection._execute(lambda value: value + 1, 1) == 2  # type: ignore[no-untyped-call]

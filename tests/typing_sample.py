@@ -1,0 +1,54 @@
+"""What a user's code looks like to a type checker: checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from neptune_async import (
+    AsyncExperiment,
+    Experiment,
+    ExperimentView,
+    Point,
+    delete_experiment,
+    list_experiments,
+)
+from neptune_async.exceptions import NeptuneAsyncError
+
+
+def train(folder: Path) -> list[float | str | datetime]:
+    def told(error: NeptuneAsyncError) -> None:
+        print(error)
+
+    with Experiment('typed', storage=folder / 'runs.db', mode='create', on_error=told) as exp:
+        view: ExperimentView = exp['train']['loss']
+        view.log(0.3)
+        view.log(1, step=3, timestamp=datetime.now())
+        view.extend([0.1, 0.2], steps=[1, 2.5])
+        exp['params'].assign({'lr': 0.1, 'layers': [64, 10], 'seed': None})
+        exp['tags'].add('a', 'b')
+        exp['tags'].remove('a')
+        following: Iterator[Point] = view.follow(timeout=1.0)
+        print(next(following).step)
+        points = view.all(with_steps=True)
+        print(points, exp.stats().pending, exp.pending, exp['tags'].get(), exp['x'].exists())
+        return view.tail(10)
+
+
+async def evaluate() -> None:
+    async with AsyncExperiment('typed', overflow='raise') as exp:
+        exp['score'].log(0.5)
+        values: list[float | str | datetime] = await exp['score'].tail(1)
+        following: AsyncIterator[Point] = exp['score'].follow()
+        async for point in following:
+            print(point.timestamp, values)
+        await exp.drain()
+        await exp.flush(timeout=1.0)
+    opened = await AsyncExperiment.open('typed')
+    await opened.aclose()
+
+
+def clean(storage: str) -> None:
+    for name in list_experiments(storage):
+        delete_experiment(name, storage)
