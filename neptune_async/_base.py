@@ -314,7 +314,7 @@ class BaseView:
         if self._entry is NO_ENTRY and self._leaves is None:
             self._experiment._keep(self, self._name)
         if isinstance(value, dict):
-            paths = ((name, f'{self._path}/{name}') for name in value)
+            paths = ((name, f'{self._path}/{str.__str__(name)}') for name in value)
             self._leaves = {name: self._state.entry(path) for name, path in paths}
         else:
             self._entry = self._state.entry(self._path)

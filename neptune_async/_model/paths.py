@@ -25,6 +25,8 @@ def normalise(path: object) -> str:
             f'a path must be a str, not {type(path).__name__}: {_shown(path)}; '
             "write the segments as 'a/b'"
         )
+    # The str that a subclass is: an enum would format as its own name.
+    path = str.__str__(path)
     normal = '/'.join([segment for segment in path.split('/') if segment])
     if normal == path:
         normal = path  # one object in memory, not two
@@ -49,7 +51,7 @@ def checked_name(name: object) -> str:
         raise InvalidNameError("an experiment's name is empty; leave it out to have one made")
     _refuse_characters('name', name, InvalidNameError)
     _refuse_length('name', name, MAX_NAME_BYTES, InvalidNameError)
-    return str(name)
+    return str.__str__(name)
 
 
 def namespaces_of(path: str) -> Iterator[str]:

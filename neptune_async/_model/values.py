@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -94,11 +95,10 @@ def series_value(value: object) -> SeriesValue:
         return plain
     if isinstance(plain, int):
         return _exact_float(plain)
-    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and not is_time(value):
-        try:
+    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and _may_be_a_number(value):
+        # Whatever error a library has for what is no number, or is several.
+        with suppress(Exception):
             return float(value)  # type: ignore[arg-type]  # hasattr is the check
-        except (TypeError, ValueError, OverflowError):
-            pass
     raise UnsupportedValueError(
         f'a series cannot hold {_described(value)}; log a number, a str or a datetime'
     )
@@ -196,7 +196,10 @@ def decode(stored: bytes) -> Any:
 
     :raises ValueError: when the bytes are not what ``encode`` returns.
     """
-    return json.loads(stored.decode('utf-8', 'surrogatepass'), object_hook=_untagged)
+    try:
+        return json.loads(stored.decode('utf-8', 'surrogatepass'), object_hook=_untagged)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f'no stored value: {error!r}') from error
 
 
 def _dumps(value: Any) -> bytes:
@@ -232,6 +235,8 @@ def _plain(value: object) -> Any:
     kind = type(value)
     if kind is str:
         return _within_limit(value)  # type: ignore[arg-type]  # kind is the check
+    if kind is datetime:
+        return value if _tells_its_offset(value) else _UNSUPPORTED  # type: ignore[arg-type]
     if kind in _SCALARS:
         return value
     if isinstance(value, str):
@@ -242,7 +247,7 @@ def _plain(value: object) -> Any:
         return int(value)
     if isinstance(value, datetime):
         return _plain_datetime(value)
-    if not callable(getattr(value, 'item', None)) or is_time(value):
+    if not callable(getattr(value, 'item', None)) or is_time(value) or _is_masked(value):
         return _UNSUPPORTED
     try:
         item = value.item()  # type: ignore[attr-defined]  # callable is the check
@@ -256,12 +261,21 @@ def _plain_datetime(value: datetime) -> Any:
     if getattr(value, 'nanosecond', 0):
         return _UNSUPPORTED
     try:
-        return datetime(
+        plain = datetime(
             value.year, value.month, value.day, value.hour, value.minute, value.second,
             value.microsecond, value.tzinfo, fold=value.fold,
         )  # fmt: skip
     except (TypeError, ValueError):
         return _UNSUPPORTED
+    return plain if _tells_its_offset(plain) else _UNSUPPORTED
+
+
+def _tells_its_offset(value: datetime) -> bool:
+    try:
+        value.utcoffset()
+    except Exception:  # a tzinfo is anybody's code
+        return False
+    return True
 
 
 def is_time(value: object) -> bool:
@@ -270,6 +284,18 @@ def is_time(value: object) -> bool:
     Their ``item()`` may be an int of nanoseconds: a number that nobody has meant.
     """
     return getattr(getattr(value, 'dtype', None), 'kind', None) in ('m', 'M')
+
+
+def _is_masked(value: object) -> bool:
+    """Whether NumPy has masked a value, of which ``item()`` and ``float()`` make a zero."""
+    any_masked = getattr(getattr(value, 'mask', None), 'any', None)
+    return callable(any_masked) and bool(any_masked())
+
+
+def _may_be_a_number(value: object) -> bool:
+    """Whether ``float()`` would not make a number of a time, a complex number or a text."""
+    kind = getattr(getattr(value, 'dtype', None), 'kind', None)
+    return not is_time(value) and not _is_masked(value) and kind not in ('c', 'S', 'U')
 
 
 def _within_limit(text: str) -> str:

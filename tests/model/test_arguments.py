@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import enum
+import math
+from array import array
+from collections import OrderedDict
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neptune_async._model.arguments import (
+    checked_column,
+    checked_members,
+    common_content,
+    leaves_of,
+    log_line,
+    members_of_leaf,
+)
+from neptune_async.exceptions import (
+    InvalidPathError,
+    InvalidStepError,
+    InvalidTimestampError,
+    UnsupportedValueError,
+)
+
+# ── Dicts ────────────────────────────────────────────────────────────────────
+
+
+class Key(str, enum.Enum):
+    LOSS = 'loss'
+
+
+def test_a_value_that_is_no_dict_is_its_own_leaf() -> None:
+    assert [*leaves_of('a', 1.0)] == [('a', 1.0)]
+
+
+def test_leaves_come_in_the_order_of_the_dict() -> None:
+    value = {'b': 1, 'a': {'y': 2, 'x': {'deep': 3}}}
+    assert [*leaves_of('p', value)] == [('p/b', 1), ('p/a/y', 2), ('p/a/x/deep', 3)]
+
+
+def test_keys_are_paths() -> None:
+    assert [*leaves_of('p', {'/a//b/': 1})] == [('p/a/b', 1)]
+
+
+@pytest.mark.parametrize('mapping', [OrderedDict, lambda d: MappingProxyType(d)])
+def test_every_mapping_is_a_dict(mapping: Any) -> None:
+    assert [*leaves_of('p', mapping({'a': 1}))] == [('p/a', 1)]
+
+
+def test_an_empty_dict_has_no_leaves() -> None:
+    assert [*leaves_of('p', {'a': {}})] == []
+
+
+@pytest.mark.parametrize('key', [1, None, '', '/', 'a\n', ('a',)])
+def test_a_key_that_is_no_path_is_refused(key: object) -> None:
+    with pytest.raises(InvalidPathError):
+        [*leaves_of('p', {'good': 1, key: 2})]
+
+
+def test_a_dict_that_holds_itself_is_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless['again'] = endless
+    with pytest.raises(InvalidPathError, match='1,024'):
+        [*leaves_of('p', endless)]
+
+
+def test_a_key_that_is_a_subclass_of_str_is_the_str_that_it_is() -> None:
+    assert [*leaves_of('train', {Key.LOSS: 1})] == [('train/loss', 1)]
+
+
+# ── Members of sets ──────────────────────────────────────────────────────────
+
+
+def test_a_leaf_may_be_one_member_or_a_collection() -> None:
+    assert members_of_leaf('ab') == ('ab',)
+    assert members_of_leaf(['a', 'b']) == ('a', 'b')
+    assert members_of_leaf(('a',)) == ('a',)
+    assert sorted(members_of_leaf({'a', 'b'})) == ['a', 'b']
+    assert members_of_leaf(frozenset({1})) == (1,)
+
+
+def test_members_have_one_type() -> None:
+    assert common_content(checked_members(['a', np.str_('b')])) == 'str'
+    assert common_content((1, 2)) == 'int'
+    with pytest.raises(UnsupportedValueError, match='bool and int'):
+        common_content((1, True))
+    with pytest.raises(UnsupportedValueError, match='at least one'):
+        common_content(())
+
+
+# ── Columns ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        [1.0, 2.0],
+        (1.0, 2.0),
+        [1, 2],
+        [True, 2.0],
+        (value for value in (1.0, 2.0)),
+        {1.0: None, 2.0: None},
+        np.array([1.0, 2.0]),
+        np.array([1, 2], dtype='u1'),
+        np.array([1.0, 2.0], dtype='f2'),
+        array('d', [1.0, 2.0]),
+        array('i', [1, 2]),
+        range(1, 3),
+        map(np.float32, [1, 2]),
+    ],
+)
+def test_values_may_be_any_iterable_of_numbers(values: object) -> None:
+    column = checked_column(values, None, None)
+    assert list(column.values) == [1.0, 2.0]
+    assert {type(value) for value in column.values} == {float}
+    assert column.steps is column.timestamps is None
+
+
+def test_floats_keep_their_bits() -> None:
+    values = [-0.0, math.inf, 5e-324, math.nan]
+    kept = array('d', checked_column(values, None, None).values)
+    assert kept.tobytes() == array('d', values).tobytes()
+
+
+def test_texts_and_datetimes_are_columns_too() -> None:
+    assert checked_column(['1', np.str_('2')], None, None).values == ['1', '2']
+    moment = datetime(2020, 7, 6, tzinfo=timezone.utc)
+    assert checked_column([moment], None, None).values == [moment]
+
+
+def test_the_callers_list_is_copied() -> None:
+    values = [1.0, 2.0]
+    column = checked_column(values, None, None)
+    values.append(3.0)
+    assert list(column.values) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        1.0,
+        'text',
+        b'bytes',
+        None,
+        np.float64(1.0),
+        np.array(1.0),
+        np.array([[1.0], [2.0]]),
+        np.array(['2020-07-06'], dtype='M8[ns]'),
+        np.array([1], dtype='m8[ns]'),
+        np.array([1 + 2j]),
+        [1.0, None],
+        [[1.0]],
+        [1.0, {}],
+        [2**53 + 1],
+    ],
+)
+def test_what_holds_no_values_is_refused(values: object) -> None:
+    with pytest.raises(UnsupportedValueError):
+        checked_column(values, None, None)
+
+
+def test_values_of_several_types_are_refused() -> None:
+    with pytest.raises(UnsupportedValueError, match='several types'):
+        checked_column([1.0, 'a'], None, None)
+
+
+def test_steps_and_timestamps_go_with_the_values() -> None:
+    moment = datetime(2020, 7, 6, tzinfo=timezone.utc)
+    column = checked_column([1.0, 2.0], np.arange(2), [moment, 5])
+    assert column.steps == array('d', [0.0, 1.0])
+    assert column.timestamps == array('d', [moment.timestamp(), 5.0])
+
+
+def test_there_are_as_many_steps_and_timestamps_as_values() -> None:
+    with pytest.raises(InvalidStepError, match='2 values and 1 steps'):
+        checked_column([1.0, 2.0], [0], None)
+    with pytest.raises(InvalidTimestampError, match='2 values and 3 timestamps'):
+        checked_column([1.0, 2.0], None, [0, 1, 2])
+
+
+@pytest.mark.parametrize('steps', [[0, math.nan], [0, True], [0, 2**53 + 1], [0, None]])
+def test_a_bad_step_among_many_is_refused(steps: object) -> None:
+    with pytest.raises(InvalidStepError):
+        checked_column([1.0, 2.0], steps, None)
+
+
+def test_one_step_for_many_values_is_refused() -> None:
+    with pytest.raises(UnsupportedValueError, match='several steps'):
+        checked_column([1.0, 2.0], 7, None)
+
+
+def test_a_slice_has_the_same_points_of_each_column() -> None:
+    column = checked_column([1.0, 2.0, 3.0], [10, 20, 30], [1, 2, 3]).sliced(1, 3)
+    assert column.values == [2.0, 3.0]
+    assert column.steps == array('d', [20.0, 30.0])
+    assert column.timestamps == array('d', [2.0, 3.0])
+    assert checked_column([1.0, 2.0], None, None).sliced(0, 1).steps is None
+
+
+def test_echo_shows_an_integral_step_as_an_int() -> None:
+    assert log_line(3.0, 1594046278.5, 0.5) == 'log step=3, timestamp=1594046278.5, value=0.5'
+    assert log_line(0.25, 1.0, 'text') == 'log step=0.25, timestamp=1.0, value=text'
