@@ -198,7 +198,9 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
     async def drain(self) -> None:
         """Return once fewer than ``max_pending`` operations are queued."""
         self._require_open()
-        if self.pending >= self._state.queue.max_pending:
+        if self.pending < self._state.queue.max_pending:
+            await anyio.lowlevel.checkpoint()
+        else:
             await _arrival(self._worker.call(self._worker.drain, self._state))
 
     async def aclose(self, timeout: float | None = None) -> None:

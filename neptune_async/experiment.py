@@ -249,6 +249,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises FlushTimeoutError, StorageError: that has happened.
         :raises RejectedOperationsError: as ``flush``.
         """
+        self._state.require_waitable()
         if not self._begin_close():
             return
         try:
@@ -287,6 +288,7 @@ class Experiment(BaseExperiment[ExperimentView]):
     def _flush(self, timeout: float | None) -> None:
         if self._state.queue.pending == 0:
             return
+        self._state.require_waitable()
         try:
             _result(self._worker.call(self._worker.flush, self._state), timeout)
         except FutureTimeoutError:
@@ -300,6 +302,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         timeout: float | None = None,
     ) -> T:
         self._require_open()
+        self._state.require_waitable()
         future = self._worker.call(read, self._worker, self._state, path, *arguments)
         result = _result(future, timeout)
         self._state.raise_rejections()

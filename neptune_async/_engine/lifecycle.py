@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 
 from neptune_async._engine.state import ExperimentState
 from neptune_async._engine.worker import Worker
@@ -61,7 +62,8 @@ def spill(worker: Worker, states: list[ExperimentState]) -> None:
     """Keep what storage does not take in a file, and say so on stderr."""
     message = worker.spill(states)
     if message:
-        print(message, file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            print(message, file=sys.stderr, flush=True)
 
 
 # ── Exit ─────────────────────────────────────────────────────────────────────
@@ -72,8 +74,12 @@ def _finish() -> None:
     deadline = time.monotonic() + EXIT_TIMEOUT
     with _lock:
         workers = _workers[:]
+        _workers.clear()
     for worker in workers:
         states = [*worker.states.values()]
+        # A daemon thread that logs for ever would never be done.
+        for state in states:
+            state.queue.finish()
         try:
             worker.finish(max(0.0, deadline - time.monotonic()))
         except (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError) as error:
@@ -81,8 +87,6 @@ def _finish() -> None:
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: no more waiting
         spill(worker, states)
-        for state in states:
-            state.queue.finish()
 
 
 # Handlers that the user registers after this import run before it, and may still log.
@@ -92,12 +96,16 @@ _watched: set[int] = set()
 
 
 def _watch_in_multiprocessing() -> None:
-    """Have a child of multiprocessing finish too: one that was forked ends without atexit."""
+    """Have a child of multiprocessing finish too: one that was forked ends without atexit.
+
+    Called again and again: a child is not known for one while its arguments are unpickled.
+    """
     process = sys.modules.get('multiprocessing.process')
     if process is None or process.parent_process() is None or os.getpid() in _watched:
         return
     _watched.add(os.getpid())
-    threading.Thread(target=_finish_last, name='neptune_async exit').start()
+    with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
+        threading.Thread(target=_finish_last, name='neptune_async exit').start()
 
 
 def _finish_last() -> None:

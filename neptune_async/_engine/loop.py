@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from asyncio import AbstractEventLoop, Task, get_running_loop
+import time
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from contextvars import copy_context
@@ -12,8 +14,13 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 logger = logging.getLogger('neptune_async')
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+"""Seconds after which a thread that died begins anew, at first and later."""
 
 T = TypeVar('T')
 Function: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
@@ -26,25 +33,25 @@ class LoopThread:
     that starts it again. Nothing here waits for the loop: to begin a call
     takes microseconds from any thread, an event loop's own included.
 
-    :param main: what it runs; all else is cancelled when it returns.
-    :param on_start: called on the thread that starts it.
+    :param main: what it runs; all else is cancelled when it returns, and waited for.
+    :param close: what it runs after that.
     """
 
     def __init__(
         self,
         name: str,
         main: Callable[[], Coroutine[Any, Any, None]],
-        on_start: Callable[[], object],
+        close: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._name = name
         self._main = main
-        self._on_start = on_start
+        self._close = close
         # A signal handler or a finalizer may post while the thread that it interrupts does.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: AbstractEventLoop | None = None
+        self._tasks: TaskGroup
         self._early: list[Callable[[], object]] = []
-        self._tasks: set[Task[Any]] = set()
 
     @property
     def is_current(self) -> bool:
@@ -66,9 +73,12 @@ class LoopThread:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                thread.start()
                 self._thread = thread
-                self._on_start()
+                try:
+                    thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
             if self._loop is None:
                 self._early.append(call)
             else:
@@ -88,29 +98,43 @@ class LoopThread:
             thread.join(timeout)
 
     def _begin(self, future: Future[T], function: Function[T], args: tuple[object, ...]) -> None:
-        if future.cancelled():
-            return
-        task = get_running_loop().create_task(function(*args))
-        # The loop itself keeps weak references only.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(partial(_pass_on, future))
-        future.add_done_callback(partial(self._cancel, task))
+        if get_running_loop() is not self._loop:
+            future.cancel()  # the thread came to its end before this was its turn
+        elif not future.cancelled():
+            self._tasks.start_soon(self._perform, future, function, args)
 
-    def _cancel(self, task: Task[Any], future: Future[Any]) -> None:
-        if future.cancelled() and self.is_running:
-            self.post(task.cancel)
+    async def _perform(
+        self, future: Future[T], function: Function[T], args: tuple[object, ...]
+    ) -> None:
+        # A scope, not the task's own cancel, which a shield would not keep out.
+        with anyio.CancelScope() as scope:
+            future.add_done_callback(partial(self._cancel, scope))
+            try:
+                result = await function(*args)
+            except anyio.get_cancelled_exc_class():
+                future.cancel()
+                raise
+            except BaseException as error:
+                _settle(future.set_exception, error)
+            else:
+                _settle(future.set_result, result)
+
+    def _cancel(self, scope: anyio.CancelScope, future: Future[Any]) -> None:
+        if future.cancelled() and self.is_running and not self.is_current:
+            self.post(scope.cancel)
 
     def _run(self) -> None:
-        try:
-            # asyncio, because aiosqlite and asyncpg need it, whatever the caller's loop is.
-            anyio.run(self._serve, backend='asyncio')
-        except BaseException:
-            logger.critical('%s died; the next call starts it anew', self._name, exc_info=True)
-        finally:
-            with self._lock:
-                if self.is_current:
-                    self._loop = self._thread = None
+        pause = _FIRST_PAUSE
+        while self.is_current:
+            began = time.monotonic()
+            try:
+                # asyncio, because aiosqlite and asyncpg need it, whatever the caller's loop is.
+                anyio.run(self._serve, backend='asyncio')
+            except BaseException:
+                logger.critical('%s died, and begins anew', self._name, exc_info=True)
+                time.sleep(pause)
+                lived = time.monotonic() - began
+                pause = min(2 * pause, _LONGEST_PAUSE) if lived < _LONGEST_PAUSE else _FIRST_PAUSE
 
     async def _serve(self) -> None:
         loop = get_running_loop()
@@ -118,23 +142,23 @@ class LoopThread:
             self._context = copy_context()
             self._loop = loop
             early, self._early = self._early, []
-        for call in early:
-            loop.call_soon(call, context=self._context)
         try:
-            await self._main()
-        finally:
-            with self._lock:
-                self._loop = self._thread = None
+            async with anyio.create_task_group() as self._tasks:
+                for call in early:
+                    loop.call_soon(call, context=self._context)
+                await self._main()
+                self._tasks.cancel_scope.cancel()
+            await self._close()
+        except BaseException:
+            self._loop = None
+            raise
+        with self._lock:
+            self._loop = self._thread = None
+        # What was posted just before has its turn, and is told that this is the end.
+        await anyio.lowlevel.checkpoint()
 
 
-def _pass_on(future: Future[T], task: Task[T]) -> None:
-    """Give a future what its task has come to."""
-    try:
-        if task.cancelled():
-            future.cancel()
-        elif error := task.exception():
-            future.set_exception(error)
-        else:
-            future.set_result(task.result())
-    except InvalidStateError:
-        pass  # the future was cancelled just before
+def _settle(settle: Callable[[T], None], outcome: T) -> None:
+    """Give a future its outcome, unless it was cancelled just before."""
+    with contextlib.suppress(InvalidStateError):
+        settle(outcome)

@@ -214,13 +214,14 @@ class Queue:
 
     def _rouse(self) -> None:
         """Wake the worker if it sleeps or has to hurry, and set the next mark."""
+        # First the call, then the note of it: a Ctrl-C between them wakes it once too often.
         if not self._is_awake:
-            self._is_awake = True
             self._since = time.monotonic()
             self._consumer.wake(False)
+            self._is_awake = True
         if len(self) >= _HURRY and not self._is_hurried:
-            self._is_hurried = True
             self._consumer.wake(True)
+            self._is_hurried = True
         elsewhere = self.pending - len(self.points) // POINT_FIELDS
         room = self.max_pending - elsewhere
         if not self._is_hurried:
@@ -244,6 +245,14 @@ class Queue:
             self._refused += count
 
     # ── The worker's side ────────────────────────────────────────────────────
+
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the calling thread is in the middle of a write, which only a signal handler or
+        a finalizer can ask.
+        """
+        is_owned: bool = self._has_room._is_owned()  # type: ignore[attr-defined]
+        return is_owned
 
     def __len__(self) -> int:
         """How many operations were not taken yet."""

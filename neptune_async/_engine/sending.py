@@ -28,6 +28,13 @@ class Sent:
     batch: Batch
     states: dict[str, ExperimentState]
 
+    def new_part(self, state: ExperimentState) -> Part:
+        """Return the part for an experiment, empty as yet."""
+        part = state.new_part()
+        self.states[state.name] = state
+        self.batch.parts.append(part)
+        return part
+
     def count_retry(self) -> None:
         """Count one more attempt for each experiment."""
         for state in self.states.values():

@@ -17,6 +17,7 @@ import uuid
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def write_spill(folder: Path, batches: Sequence[Batch]) -> Path:
 
 def find_spills(folder: Path) -> list[Path]:
     """Return the spill files of a store, the oldest first."""
-    found = [path for place in (folder, _temporary(folder)) for path in place.glob('*.spill')]
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    found = []
+    for place in (folder, _temporary(folder)):
+        for path in place.glob('*.spill'):
+            with suppress(FileNotFoundError):  # another process has just taken it in
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def read_spill(path: Path) -> list[Batch]:

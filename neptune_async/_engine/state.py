@@ -56,6 +56,7 @@ from neptune_async.exceptions import (
     NeptuneAsyncError,
     RejectedOperationsError,
     Rejection,
+    WorkerThreadError,
 )
 
 logger = logging.getLogger('neptune_async')
@@ -337,6 +338,17 @@ class ExperimentState:
         if self.is_closed:
             raise messages.closed(self.name)
 
+    def require_waitable(self) -> None:
+        """:raises WorkerThreadError: in a signal handler or finalizer that interrupts a write,
+        which would wait for the worker, which would wait for that write.
+        """
+        if self.queue.is_held_here:
+            raise WorkerThreadError(
+                f'experiment {self.name!r}: flush, close and reads cannot be called in a signal '
+                'handler or finalizer that interrupts a write; note what happened and do them '
+                'elsewhere'
+            )
+
     def _numbered(self, path: str, step: float) -> float:
         """Return a step; an automatic one as a number, where numbers are to be shown."""
         if self._next_steps is None:
@@ -481,14 +493,16 @@ class ExperimentState:
 
     # ── The worker's side ────────────────────────────────────────────────────
 
-    def take(self) -> Part | None:
-        """Return everything that waits, for the next batch."""
-        part = Part(self.id, self.name, self.epoch)
-        if not self.queue.take(part):
-            return None
-        if self._brings_variables:
+    def new_part(self) -> Part:
+        """Return an empty part of a batch."""
+        return Part(self.id, self.name, self.epoch)
+
+    def take(self, part: Part) -> bool:
+        """Move everything that waits into a part; False if there was nothing."""
+        found = self.queue.take(part)
+        if found and self._brings_variables:
             self._create_named(part)
-        return part
+        return found
 
     def known_id(self, path: str | None) -> int | None:
         """Return the id of the variable at a path, if it is known here."""

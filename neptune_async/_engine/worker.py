@@ -62,20 +62,22 @@ class Worker:
         url: str,
         make_storage: Callable[[str], Storage],
         is_shared: bool,
-        on_start: Callable[[], object],
+        on_use: Callable[[], object],
     ) -> None:
         self.url = url
         self.is_shared = is_shared
         self.users = 0
         self.states: dict[str, ExperimentState] = {}
         self._make_storage = make_storage
-        self._on_start = on_start
+        self._on_use = on_use
         self._begin()
 
     def _begin(self) -> None:
         self.storage = self._make_storage(self.url)
         self.thread = LoopThread(
-            f'neptune_async {self.storage.location}', self._main, self._on_start
+            f'neptune_async {self.storage.location}',
+            self._main,
+            self._close_storage,
         )
         self._writer = uuid.uuid4().bytes
         self._batches = 0
@@ -113,6 +115,7 @@ class Worker:
                 'flush, close and reads cannot be called from on_error, on the thread that '
                 'would have to do them; note what happened and do them elsewhere'
             )
+        self._on_use()
         return self.thread.call(function, *args)
 
     @property
@@ -122,6 +125,7 @@ class Worker:
 
     def wake(self, hurry: bool) -> None:
         """Have the queues emptied once the interval is over, or now."""
+        self._on_use()
         try:
             self.thread.post(self._rouse, hurry)
         except RuntimeError as error:
@@ -179,10 +183,10 @@ class Worker:
             batches.append(replace(sent.batch, parts=copies))
         parts = []
         for state in states:
-            taken = self._taken(state)
-            if taken is not None:
-                state.bring_variables(taken)
-                parts.append(taken)
+            part = state.new_part()
+            if self._take(state, part):
+                state.bring_variables(part)
+                parts.append(part)
         if parts:
             batches.append(Batch(uuid.uuid4().bytes, 1, parts))
         return batches
@@ -206,7 +210,6 @@ class Worker:
             self._awake, self._hurried = anyio.Event(), anyio.Event()
             await self._write_pending()
         self._step()
-        await self._close_storage()
 
     def _interval(self) -> float:
         return min((state.flush_interval for state in self.states.values()), default=0.0)
@@ -406,23 +409,24 @@ class Worker:
 
     # ── Writing ──────────────────────────────────────────────────────────────
 
-    def _taken(self, state: ExperimentState) -> Part | None:
+    def _take(self, state: ExperimentState, part: Part) -> bool:
         """Take what an experiment has queued, and put right what was queued too early."""
-        part = state.take()
-        if part is not None and self._renamed:
+        found = state.take(part)
+        if found and self._renamed:
             replace_ids(part, self._renamed, self._refused)
-        return part
+        return found
 
     async def _write_pending(self) -> None:
-        parts, states = [], {}
+        # In flight before it is taken: should the worker die on the way, nothing is lost.
+        sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
         for state in [*self.states.values()]:
-            part = self._taken(state)
-            if part is not None:
-                parts.append(part)
-                states[state.name] = state
-        if parts:
-            self._in_flight = Sent(Batch(self._writer, self._batches + 1, parts), states)
-            await self._commit(self._in_flight)
+            part = sent.new_part(state)
+            if not self._take(state, part):
+                sent.batch.parts.pop()
+        if sent.batch.parts:
+            await self._commit(sent)
+        else:
+            self._in_flight = None
 
     async def _commit(self, sent: Sent) -> None:
         """Write a batch, however often that has to be tried."""

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
+import anyio
 
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
@@ -74,7 +75,9 @@ class SQLiteStorage:
             cached_statements=256,
         )  # fmt: skip
         try:
-            await self._call(_connected(self._connection))
+            # A cancelled one would leave the connection open, and its thread running.
+            with anyio.CancelScope(shield=True):
+                await self._call(_connect(self._connection))
             await self._run(_prepare, self._path, writable)
         except RuntimeError as error:
             # The interpreter is ending, and starts no more threads.
@@ -87,7 +90,8 @@ class SQLiteStorage:
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._call(connection.close())
+            with anyio.CancelScope(shield=True):
+                await self._call(connection.close())
 
     async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
         return await self._run(_create_experiment, name)
@@ -211,8 +215,13 @@ class SQLiteStorage:
             raise translated from error
 
 
-async def _connected(connection: aiosqlite.Connection) -> None:
-    await connection
+async def _connect(connection: aiosqlite.Connection) -> None:
+    try:
+        await connection
+    except sqlite3.Error:
+        # Its thread is about to end, and has to say so before this loop may close.
+        connection._thread.join()
+        raise
 
 
 def _translated(error: sqlite3.Error, path: str) -> StorageError | None:

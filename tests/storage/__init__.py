@@ -1,0 +1,1 @@
+"""The stores by themselves: no worker, no experiment object."""
