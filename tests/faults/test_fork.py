@@ -1,0 +1,584 @@
+"""The process forks: what the parent has queued is the parent's, and the child begins anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from .harness import Child, Ended, Store, mark, trials
+
+Run = Callable[..., Ended]
+Start = Callable[..., Child]
+
+# From Python 3.12 on, forking a process that has threads is warned of.
+QUIET = ['-W', 'ignore::DeprecationWarning']
+
+
+@pytest.mark.failure('F16', 'fork with 1,000 operations queued')
+def test_operations_queued_at_a_fork_are_stored_once(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        from child import experiment, fork, reap, say
+        exp = experiment(flush_interval=60)
+        for n in range(1000):
+            exp['loss'].log(float(10**9 + n))
+
+        def body():
+            say('pending', exp.pending)
+            say('accepted', exp.stats().accepted)
+            for n in range(100):
+                exp['loss'].log(float(2 * 10**9 + n))
+
+        child = fork(body, limit=30)
+        say('code', *reap(child))
+        say('mine', exp.pending)
+        for n in range(1000, 1100):
+            exp['loss'].log(float(10**9 + n))
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.lines == ['pending 0', 'accepted 0', 'code 0', 'mine 1000']
+    store.require_interleaved('loss', {1: 1100, 2: 100})
+    assert store.steps('loss') == [*range(1200)]
+
+
+@pytest.mark.failure('F16', 'fork while a batch is on its way')
+def test_a_batch_in_flight_at_a_fork_is_stored_once(start: Start, store: Store) -> None:
+    child = start(
+        """
+        from child import experiment, fork, hear, reap, say, wait_until
+        exp = experiment()
+        exp['loss'].log(float(10**9))
+        exp.flush()
+        say('open')
+        hear()
+        for n in range(1, 1000):
+            exp['loss'].log(float(10**9 + n))
+        wait_until(lambda: exp.stats().retries > 3)
+        for n in range(1000, 2000):
+            exp['loss'].log(float(10**9 + n))
+
+        def body():
+            for n in range(100):
+                exp['loss'].log(float(2 * 10**9 + n))
+
+        child = fork(body, limit=30)
+        say('forked')
+        say('code', *reap(child))
+        """,
+        options=QUIET,
+    )
+    child.wait_for('open')
+    with store.held():
+        child.tell()
+        child.wait_for('forked')
+    ended = child.finish()
+
+    assert ended.number('code') == 0
+    store.require_interleaved('loss', {1: 2000, 2: 100})
+
+
+@pytest.mark.failure('F16', 'the child only exits')
+@pytest.mark.parametrize('end', ['pass', 'sys.exit(0)', 'os._exit(0)', 'raise SystemExit'])
+def test_a_child_that_only_exits_takes_nothing_along(run: Run, store: Store, end: str) -> None:
+    ended = run(
+        f"""
+        import os, sys
+        from child import experiment, fork, reap, say
+        exp = experiment(flush_interval=60)
+        for n in range(1000):
+            exp['loss'].log(n)
+
+        def body():
+            {end}
+
+        say('codes', *reap(*[fork(body, limit=30) for _ in range(3)]))
+        for n in range(1000, 1100):
+            exp['loss'].log(n)
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.lines == ['codes 0 0 0']
+    store.require('loss', range(1100))
+
+
+@pytest.mark.failure('F16', 'the child leaves a `with` of the parent')
+def test_a_child_that_leaves_the_parents_with_block_closes_nothing_of_it(
+    run: Run, store: Store
+) -> None:
+    ended = run(
+        """
+        import os, signal
+        from child import experiment, reap, say
+        with experiment(flush_interval=60) as exp:
+            for n in range(1000):
+                exp['loss'].log(float(10**9 + n))
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(30)
+                for n in range(100):
+                    exp['loss'].log(float(2 * 10**9 + n))
+            else:
+                say('code', *reap(pid))
+                for n in range(1000, 2000):
+                    exp['loss'].log(float(10**9 + n))
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.number('code') == 0
+    store.require_interleaved('loss', {1: 2000, 2: 100})
+
+
+@pytest.mark.failure('F16', "the child logs to the parent's new variables and to its own")
+@pytest.mark.parametrize('is_stored', [False, True])
+def test_a_child_logs_to_variables_of_the_parent_and_to_new_ones(
+    run: Run, store: Store, is_stored: bool
+) -> None:
+    ended = run(
+        f"""
+        from child import experiment, fork, reap, say
+        exp = experiment(flush_interval=60)
+        exp['old'].log(float(10**9))
+        exp['text'].log('parent')
+        exp['atom'].assign('parent')
+        exp['set'].add('parent')
+        exp['kept'].assign('parent')
+        if {is_stored}:
+            exp.flush()
+
+        def body():
+            exp['old'].log(float(2 * 10**9))
+            exp['new'].log(float(2 * 10**9))
+            exp['text'].log('child')
+            exp['atom'].assign('child')
+            exp['set'].add('child')
+            exp['both'].log(float(2 * 10**9))
+            exp.flush()
+            say('tail', exp['new'].tail(1))
+
+        child = fork(body, limit=30)
+        say('code', *reap(child))
+        exp['both'].log(float(10**9))
+        exp['old'].log(float(10**9 + 1))
+        exp.flush()
+        assert exp['new'].all() == [float(2 * 10**9)]
+        assert exp['set'].get() == {{'parent', 'child'}}
+        assert exp['kept'].read() == 'parent'
+        assert sorted(exp['text'].all()) == ['child', 'parent']
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.lines == ['tail [2000000000.0]', 'code 0']
+    store.require_interleaved('old', {1: 2, 2: 1})
+    store.require_interleaved('both', {1: 1, 2: 1})
+
+
+@pytest.mark.failure('F16', 'the child deletes, the parent goes on')
+def test_a_child_deletes_what_the_parent_goes_on_logging_to(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        from child import experiment, fork, reap, say
+        exp = experiment()
+        for n in range(100):
+            exp['a/loss'].log(n)
+        exp.flush()
+
+        def body():
+            del exp['a']
+            exp['b'].log(1)
+
+        say('code', *reap(fork(body, limit=30)))
+        for n in range(100, 200):
+            exp['a/loss'].log(n)
+        exp.flush()
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    store.require('a/loss', range(100, 200))
+
+
+@pytest.mark.failure('F16', 'an experiment of another type, echoing, or disabled')
+@pytest.mark.parametrize('option', ['echo=True', "mode='disabled'", "storage=':memory:'"])
+def test_a_fork_does_no_harm_to_an_experiment_with(run: Run, store: Store, option: str) -> None:
+    ended = run(
+        f"""
+        import os
+        from child import fork, reap, say
+        from neptune_async import Experiment
+        options = {{'storage': os.environ['STORE']}} | dict({option})
+        exp = Experiment('EXP', **options)
+        for n in range(10):
+            exp['loss'].log(float(10**9 + n))
+
+        def body():
+            for n in range(10):
+                exp['loss'].log(float(2 * 10**9 + n))
+            exp.flush()
+            assert exp['loss'].all()[-1] == float(2 * 10**9 + 9)
+
+        say('code', *reap(fork(body, limit=30)))
+        for n in range(10, 20):
+            exp['loss'].log(float(10**9 + n))
+        assert exp['loss'].all()[-1] == float(10**9 + 19)
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert 'code 0' in ended.lines
+    if option == 'echo=True':
+        store.require_interleaved('loss', {1: 20, 2: 10})
+
+
+@pytest.mark.failure('F20', 'a grandchild')
+def test_each_generation_stores_its_own(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        from child import experiment, fork, reap, say
+        exp = experiment()
+
+        def log(writer):
+            for n in range(100):
+                exp['loss'].log(float(writer * 10**9 + n))
+
+        def child():
+            log(2)
+            grandchild = fork(lambda: log(3), limit=30)
+            log(4)
+            say('grandchild', *reap(grandchild))
+
+        log(1)
+        say('child', *reap(fork(child, limit=30)))
+        log(5)
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.lines == ['grandchild 0', 'child 0']
+    store.require_interleaved('loss', dict.fromkeys(range(1, 6), 100))
+
+
+@pytest.mark.failure('F20', 'fork from a thread')
+def test_a_fork_from_a_thread(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        import os, threading
+        from child import experiment, fork, reap, say
+        exp = experiment(flush_interval=60)
+
+        def log(writer):
+            for n in range(100):
+                exp['loss'].log(float(writer * 10**9 + n))
+
+        def body():
+            log(2)
+            exp.flush()
+            os._exit(0)  # the end of a thread would not end the process
+
+        def in_thread():
+            say('code', *reap(fork(body, limit=30)))
+
+        log(1)
+        thread = threading.Thread(target=in_thread)
+        thread.start()
+        log(3)
+        thread.join()
+        """,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    assert ended.number('code') == 0
+    store.require_interleaved('loss', {1: 100, 2: 100, 3: 100})
+
+
+@pytest.mark.failure('F20', 'the parent opened nothing, its children do')
+def test_children_open_experiments_of_their_own(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        from child import experiment, fork, reap, say
+
+        def body(name):
+            exp = experiment(name)
+            for n in range(100):
+                exp['loss'].log(n)
+
+        children = [fork(lambda: body(f'EXP-{n}'), limit=30) for n in range(4)]
+        say('codes', *reap(*children))
+        """,
+        options=QUIET,
+    )
+
+    assert ended.lines == ['codes 0 0 0 0']
+    for n in range(4):
+        store.require('loss', range(100), name=f'EXP-{n}')
+
+
+@pytest.mark.failure('F20', 'the parent closed its experiment before')
+def test_a_child_opens_again_what_the_parent_has_closed(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        from child import experiment, fork, reap, say
+        with experiment() as exp:
+            exp['loss'].log(float(10**9))
+
+        def body():
+            with experiment() as exp:
+                exp['loss'].log(float(2 * 10**9))
+
+        say('code', *reap(fork(body, limit=30)))
+        with experiment() as exp:
+            exp['loss'].log(float(10**9 + 1))
+        """,
+        options=QUIET,
+    )
+
+    assert ended.lines == ['code 0']
+    store.require_interleaved('loss', {1: 2, 2: 1})
+
+
+@pytest.mark.failure('F17', 'fork while two threads hammer the store')
+def test_no_child_hangs_that_is_forked_under_load(run: Run, store: Store) -> None:
+    forks = trials(40)
+    ended = run(
+        f"""
+        import os, sys, threading
+        from child import experiment, fork, reap, say
+        from neptune_async import Experiment
+        exp, other = experiment(flush_interval=0.001), Experiment('EXP', storage='other.db')
+        ends = threading.Event()
+        logged = [0, 0]
+
+        def hammer(thread):
+            n = 0
+            while not ends.is_set():
+                exp['loss'].log(float(thread * 10**9 + n))
+                n += 1
+                logged[thread] = n
+                if n % 100 == 0:
+                    exp.flush()
+                    other['loss'].log(n)
+                    other['loss'].tail(10)
+
+        threads = [threading.Thread(target=hammer, args=[thread]) for thread in range(2)]
+        for thread in threads:
+            thread.start()
+
+        def body(writer):
+            exp['loss'].log(float(writer * 10**9))
+            exp['loss'].log(float(writer * 10**9 + 1))
+            exp.flush()
+            with experiment(f'CHILD-{{writer}}') as own:
+                own['loss'].log(writer)
+            exp['loss'].log(float(writer * 10**9 + 2))
+
+        hung = 0
+        for writer in range(2, {forks} + 2):
+            (code,) = reap(fork(lambda: body(writer), limit=10))
+            if code:
+                hung += 1
+                print('fork', writer, 'ended with', code, file=sys.stderr)
+        ends.set()
+        for thread in threads:
+            thread.join()
+        say('hung', hung)
+        say('logged', *logged)
+        """,
+        options=QUIET,
+        limit=120 + 12 * forks,
+    )
+
+    store.tally.trials, store.tally.hung = forks, ended.number('hung')
+    assert ended.number('hung') == 0, ended.errors
+    first, second = map(int, ended.lines[-1].split()[1:])
+    store.require_interleaved(
+        'loss', {0: first, 1: second, **dict.fromkeys(range(2, forks + 2), 3)}
+    )
+    for writer in (2, forks + 1):
+        store.require('loss', [writer], name=f'CHILD-{writer}')
+
+
+@pytest.mark.failure('F18', 'fork while another process holds the store')
+def test_a_fork_does_not_wait_for_a_lock_of_others(start: Start, store: Store) -> None:
+    child = start(
+        """
+        import time
+        from child import experiment, fork, hear, reap, say, wait_until
+        exp = experiment()
+        exp['loss'].log(float(10**9))
+        exp.flush()
+        say('open')
+        hear()
+        exp['loss'].log(float(10**9 + 1))
+        wait_until(lambda: exp.stats().retries > 3)
+        children = []
+        for writer in range(2, 12):
+            def body():
+                exp['loss'].log(float(writer * 10**9))
+            children.append(fork(body))
+        # While the store is still held: the test lets go of it only when it has heard this.
+        say('forked')
+        say('codes', *reap(*children))
+        """,
+        options=QUIET,
+    )
+    child.wait_for('open')
+    with store.held():
+        child.tell()
+        began = time.monotonic()
+        child.wait_for('forked')
+        assert time.monotonic() - began < 30.0
+    ended = child.finish()
+
+    assert ended.lines[-1] == 'codes' + 10 * ' 0'
+    store.require_interleaved('loss', {1: 2, **dict.fromkeys(range(2, 12), 1)})
+
+
+@pytest.mark.failure('F19', 'the child collects garbage, drops everything and exits')
+def test_a_child_leaves_the_parents_connection_and_wal_alone(start: Start, store: Store) -> None:
+    child = start(
+        """
+        import gc, os, sqlite3
+        from child import experiment, fork, hear, reap, say
+        exp = experiment()
+        for n in range(1000):
+            exp['loss'].log(n)
+        exp.flush()
+
+        def body():
+            global exp
+            exp = None
+            gc.collect()
+
+        say('code', *reap(fork(body, limit=30)))
+        say('forked')
+        hear()
+        for n in range(1000, 2000):
+            exp['loss'].log(n)
+            if n % 100 == 0:
+                exp.flush()
+        exp.flush()
+        say('flushed')
+        hear()
+        os._exit(0)  # as a kill would: what is in the -wal must still be there
+        """,
+        options=QUIET,
+    )
+    child.wait_for('forked')
+    wal = store.path.with_name(f'{store.path.name}-wal')
+    inode = wal.stat().st_ino
+    # Others read and let go, as they would.
+    store.require('loss', range(1000))
+    assert wal.stat().st_ino == inode
+    child.tell()
+    child.wait_for('flushed')
+    store.require('loss', range(2000))
+    assert wal.stat().st_ino == inode
+    child.tell()
+    ended = child.finish()
+
+    assert ended.errors == ''
+    assert ended.number('code') == 0
+    store.require('loss', range(2000))
+
+
+@pytest.mark.failure('F19', 'the child writes, closes and exits while the parent is in a batch')
+def test_a_child_that_closes_takes_no_lock_of_the_parent(start: Start, store: Store) -> None:
+    child = start(
+        """
+        import gc, sys
+        from child import experiment, fork, reap, say
+        exp = experiment(flush_interval=0.001)
+        writer = 2
+        for n in range(20000):
+            exp['loss'].log(float(10**9 + n))
+            if n % 1000 == 0:
+                def body():
+                    exp['loss'].log(float(writer * 10**9))
+                    exp.close()
+                    gc.collect()
+                say('code', *reap(fork(body, limit=30)))
+                writer += 1
+        """,
+        options=QUIET,
+    )
+    ended = child.finish()
+
+    assert ended.errors == ''
+    assert ended.numbers('code') == [0] * 20
+    store.require_interleaved('loss', {1: 20000, **dict.fromkeys(range(2, 22), 1)})
+
+
+@pytest.mark.failure('F20', 'subprocess and os.posix_spawn from the training loop')
+def test_a_subprocess_does_no_harm(run: Run, store: Store) -> None:
+    ended = run("""
+        import subprocess, sys
+        from child import experiment
+        exp = experiment(flush_interval=0.001)
+        for n in range(1000):
+            exp['loss'].log(n)
+            if n % 100 == 0:
+                subprocess.run([sys.executable, '-S', '-c', 'pass'], check=True)
+                subprocess.run(
+                    [sys.executable, '-S', '-c', 'pass'], check=True, preexec_fn=lambda: None
+                )
+    """, options=QUIET)  # fmt: skip
+
+    assert ended.errors == ''
+    store.require('loss', range(1000))
+
+
+@pytest.mark.failure('F5', 'exec in the training loop')
+def test_exec_keeps_what_was_flushed_and_no_descriptor(run: Run, store: Store) -> None:
+    ended = run("""
+        import os, sys
+        from child import experiment
+        exp = experiment()
+        for n in range(1000):
+            exp['loss'].log(n)
+        exp.flush()
+        lists = "import os; print(*[os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir("
+        lists += "'/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')], sep='\\\\n')"
+        os.execv(sys.executable, [sys.executable, '-S', '-c', lists])
+    """)
+
+    assert not [line for line in ended.lines if str(store.path) in line]
+    store.require('loss', range(1000))
+
+
+@pytest.mark.failure('F16', 'an exception ends the child')
+def test_a_child_that_an_exception_ends_stores_what_it_logged(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        import os, signal
+        from child import experiment, reap, say
+        exp = experiment(flush_interval=60)
+        exp['loss'].log(float(10**9))
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            exp['loss'].log(float(2 * 10**9))
+            raise ValueError('diverged')
+        say('code', *reap(pid))
+        exp['loss'].log(float(10**9 + 1))
+        """,
+        options=QUIET,
+    )
+
+    assert ended.number('code') == 1
+    assert ended.errors.count('Traceback') == 1
+    store.require_interleaved('loss', {1: 2, 2: 1})
+    assert mark(2, 0) in store.values('loss')
