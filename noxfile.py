@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +21,6 @@ nox.options.sessions = ['lint', 'types', 'wheel', 'examples', 'coverage', 'tests
 
 PYPROJECT = nox.project.load_toml('pyproject.toml')
 PYTHONS = nox.project.python_versions(PYPROJECT)
-CURRENT_PYTHON = f'{sys.version_info.major}.{sys.version_info.minor}'
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -108,7 +106,17 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests: one at a time on the Python that runs nox, two on the others."""
+    """Run the tests on each Python, but for those that ``coverage`` alone runs by default:
+    the ones that kill, fork and fill memory, which take minutes.
+    """
     session.install('-e', '.[examples]', *group('test'))
-    workers = [] if session.python == CURRENT_PYTHON else ['-n', '2']
-    session.run('pytest', *workers, *session.posargs)
+    session.run('pytest', '-n', '2', *(session.posargs or ['--ignore', 'tests/faults']))
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Inject every failure, with ten times the trials, and print the table."""
+    session.install('-e', '.[examples]', *group('test'))
+    env = {'NEPTUNE_ASYNC_TRIALS': '10'}
+    options = ['-v', '-n', '2', '--timeout', '3000']
+    session.run('pytest', *options, 'tests/faults', *session.posargs, env=env)
