@@ -128,19 +128,14 @@ def checked_step(step: object) -> float:
     :raises InvalidStepError: for what is neither an int within 2**53 nor a
         finite float.
     """
-    if isinstance(step, float):
-        if math.isfinite(step):
-            return float(step)
-    elif not isinstance(step, bool):
-        try:
-            index = operator.index(step)  # type: ignore[arg-type]  # TypeError is the check
-        except TypeError:
-            plain = _plain(step)
-            if isinstance(plain, float) and math.isfinite(plain):
-                return plain
-        else:
-            if -MAX_STEP <= index <= MAX_STEP:
-                return float(index)
+    plain = _plain(step)
+    if plain is _UNSUPPORTED:
+        with suppress(TypeError):
+            plain = operator.index(step)  # type: ignore[arg-type]  # TypeError is the check
+    if isinstance(plain, float) and math.isfinite(plain):
+        return plain
+    if type(plain) is int and -MAX_STEP <= plain <= MAX_STEP:
+        return float(plain)
     raise InvalidStepError(
         f'a step cannot be {_described(step)}; give an int within 2**53 or a finite float'
     )

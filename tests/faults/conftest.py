@@ -13,6 +13,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         'markers', 'failure(number, name): the failure of the table that the test injects'
     )
+    config.addinivalue_line(
+        'markers',
+        'unmeasured: coverage does not measure the scripts, since a Ctrl-C may leave its lock '
+        'held, or since they would take minutes',
+    )
 
 
 @pytest.fixture
@@ -33,12 +38,17 @@ def store(tmp_path: Path, tally: Tally) -> Store:
 
 
 @pytest.fixture
-def start(tmp_path: Path, store: Store, tally: Tally) -> Iterator[Callable[..., Child]]:
+def start(
+    request: pytest.FixtureRequest, tmp_path: Path, store: Store, tally: Tally
+) -> Iterator[Callable[..., Child]]:
     """Start a script in a process of its own, which the end of the test ends."""
     children: list[Child] = []
+    inherited: dict[str, str | None] = {'STORE': str(store.path)}
+    if request.node.get_closest_marker('unmeasured'):
+        inherited |= {'COVERAGE_PROCESS_CONFIG': None, 'COVERAGE_PROCESS_START': None}
 
     def start_child(script: str, *arguments: object, **options: Any) -> Child:
-        env = {'STORE': str(store.path), **options.pop('env', {})}
+        env = {**inherited, **options.pop('env', {})}
         child = Child(tmp_path, script, *arguments, tally=tally, env=env, **options)
         children.append(child)
         return child

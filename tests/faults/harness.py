@@ -79,7 +79,7 @@ class Child:
         tally: Tally,
         limit: float = LIMIT,
         options: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         stderr: int | None = None,
     ) -> None:
         self._tally = tally
@@ -95,7 +95,7 @@ class Child:
             stderr=subprocess.PIPE if stderr is None else stderr,
             text=True,
             cwd=folder,
-            env={**_environment(), **(env or {})},
+            env=_environment(env or {}),
             start_new_session=True,
         )
         self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -213,10 +213,11 @@ class Child:
                 self.process.stdin.close()
 
 
-def _environment() -> dict[str, str]:
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment of a child; a change to None takes a variable away."""
     here, package = Path(__file__).parent, Path(neptune_async.__file__).parent.parent
-    inherited = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-    return {**inherited, 'PYTHONPATH': f'{package}{os.pathsep}{here}'}
+    wanted = {**os.environ, 'PYTHONPATH': f'{package}{os.pathsep}{here}', **changes}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 class Store:

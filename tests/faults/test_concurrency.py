@@ -11,6 +11,8 @@ from .harness import Child, Ended, Store, trials
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.failure('F50', 'four threads log to one series and to many')
 @pytest.mark.parametrize('interval', [0.2, 0.001])

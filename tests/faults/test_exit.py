@@ -171,6 +171,7 @@ def test_sys_exit_in_a_thread_ends_that_thread_only(run: Run, store: Store) -> N
     store.require('loss', range(COUNT))
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F7', 'Ctrl-C in the training loop')
 @pytest.mark.parametrize('body', ['plain', 'with'])
 def test_ctrl_c_in_the_training_loop_stores_what_was_logged(

@@ -15,6 +15,8 @@ from .harness import Child, Ended, Store, trials
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
+pytestmark = pytest.mark.unmeasured
+
 WRITES_UNTIL_IT_DIES = """
     import sys
     from child import experiment, say

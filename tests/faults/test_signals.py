@@ -14,6 +14,9 @@ Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
 
+pytestmark = pytest.mark.unmeasured
+
+
 @pytest.mark.failure('F13', 'Ctrl-C again and again during log and flush')
 def test_interrupts_lose_nothing_that_returned(start: Start, store: Store) -> None:
     interrupts = trials(300)
@@ -284,9 +287,11 @@ def test_a_signal_handler_may_log(run: Run, store: Store, what: str) -> None:
                 exp['texts'].log(str(value))
                 exp['atom'].assign(handled)
                 exp['tags'].add(str(handled % 10))
+            # Only now: one that waits for room for longer would interrupt itself for ever.
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
 
         signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         n = 1
         while handled < 1000:
             exp['one'].log(float(n))
