@@ -1,0 +1,170 @@
+"""What the tables show of each workload, and what is to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .systems import FLOOR, OURSELVES
+from .workloads import GROWN_POINTS, GROWN_SERIES, Measured
+
+US = OURSELVES[0].name
+
+Results: TypeAlias = Mapping[str, Mapping[str, Measured]]
+"""The medians, by workload and system."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a workload's table.
+
+    :ivar scale: what a measurement is multiplied by to be shown.
+    """
+
+    key: str
+    title: str
+    scale: float = 1.0
+    form: str = ',.0f'
+
+    def shown(self, measured: Measured) -> str:
+        """Return the cell of a system; a dash where it has no such measurement."""
+        return format(measured[self.key] * self.scale, self.form) if self.key in measured else '-'
+
+
+COLUMNS: dict[str, list[Column]] = {
+    'W1': [
+        Column('call_ns', 'caller ns, median'),
+        Column('call_p99_ns', 'caller ns, 99 %'),
+        Column('durable_rate', 'durable points/s'),
+        Column('cpu_us', 'CPU us a point', form=',.2f'),
+        Column('memory', 'memory MB', 1e-6, ',.1f'),
+        Column('bytes', 'bytes a point', form=',.1f'),
+    ],
+    'W2': [
+        Column('batch_ns', 'batch ns a value'),
+        Column('batch_rate', 'durable points/s'),
+        Column('single_ns', 'single ns a value'),
+        Column('single_rate', 'durable points/s'),
+    ],
+    'W3': [
+        Column('overhead', 'overhead %', 100, ',.2f'),
+        Column('close', 'close s', form=',.3f'),
+    ],
+    'W4': [
+        Column('all', 'all, ns a point', 1e9),
+        Column('all_tolists', 'x array.tolist', form=',.1f'),
+        Column('tail', 'last 10, ms', 1e3, ',.2f'),
+        Column('many', '1,000 x 1,000 points, s', form=',.2f'),
+        Column('open', 'open 100,000 variables, s', form=',.2f'),
+    ],
+    'W5': [Column('kept', 'readable %', 100, ',.2f')],
+    'W6': [
+        Column('import', 'import ms', 1e3),
+        Column('imports', 'x asyncio, sqlite3', form=',.2f'),
+        Column('packages', 'packages'),
+        Column('size', 'MB', 1e-6, ',.1f'),
+    ],
+    'W7': [
+        *(Column(f'points_{n}', f'{n:,} points') for n in GROWN_POINTS),
+        *(Column(f'series_{n}', f'{n:,} series') for n in GROWN_SERIES),
+        Column('memory_10m', 'memory MB', 1e-6, ',.0f'),
+    ],
+    'W8': [
+        Column('idle_rate', 'idle points/s'),
+        Column('other', 'x beside a thread', form=',.2f'),
+        Column('main', 'x beside the main thread', form=',.2f'),
+    ],
+    'W9': [
+        Column('bytes', 'bytes a point', form=',.1f'),
+        Column('read', 'read all, s', form=',.1f'),
+        Column('log', 'log all, s', form=',.0f'),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure to reach.
+
+    :ivar of: what was reached, from the results of one run; raises KeyError if not measured.
+    :ivar at_least: whether more is better.
+    """
+
+    title: str
+    limit: float
+    of: Callable[[Results], float]
+    at_least: bool = False
+
+    def is_reached(self, value: float) -> bool:
+        """Whether the value is on the right side of the limit."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+def _ours(workload: str, key: str, scale: float = 1.0) -> Callable[[Results], float]:
+    return lambda results: results[workload][US][key] * scale
+
+
+def _floors(workload: str, key: str, floor_key: str = '') -> Callable[[Results], float]:
+    """Return the ratio of our nanoseconds to the floor's."""
+    return lambda results: results[workload][US][key] / results[workload][FLOOR][floor_key or key]
+
+
+def _durable_floors(results: Results) -> float:
+    return 1e9 / results['W1'][US]['durable_rate'] / results['W1'][FLOOR]['call_ns']
+
+
+def _best_peer(workload: str, key: str, *, more_is_better: bool) -> Callable[[Results], float]:
+    """Return how many times better we are than the best peer."""
+
+    def ratio(results: Results) -> float:
+        from .peers import PEERS
+
+        names = {peer.name for peer in PEERS}
+        found = [
+            measured[key]
+            for name, measured in results[workload].items()
+            if name in names and key in measured
+        ]
+        if not found:
+            raise KeyError(key)
+        ours = results[workload][US][key]
+        return ours / max(found) if more_is_better else min(found) / ours
+
+    return ratio
+
+
+def _grown(what: str, sizes: list[int]) -> Callable[[Results], float]:
+    return lambda results: (
+        results['W7'][US][f'{what}_{sizes[-1]}'] / results['W7'][US][f'{what}_{sizes[0]}']
+    )
+
+
+def _both_busy(results: Results) -> float:
+    return min(results['W8'][US]['other'], results['W8'][US]['main'])
+
+
+GOALS = [
+    Goal('W1 caller, floors', 1.5, _floors('W1', 'call_ns')),
+    Goal('W1 until durable, floors', 2.0, _durable_floors),
+    Goal('W1 until durable, x best peer', 20, _best_peer('W1', 'durable_rate', more_is_better=True),
+         at_least=True),
+    Goal('W2 batch of 50, floors a value', 0.8, _floors('W2', 'batch_ns')),
+    Goal('W2 batch until durable, x best peer', 5,
+         _best_peer('W2', 'batch_rate', more_is_better=True), at_least=True),
+    Goal('W3 overhead, %', 2.0, _ours('W3', 'overhead', 100)),
+    Goal('W3 close, s', 0.2, _ours('W3', 'close')),
+    Goal('W4 1,000,000 points, x array.tolist', 5.0, _ours('W4', 'all_tolists')),
+    Goal('W4 last 10, ms', 2.0, _ours('W4', 'tail', 1e3)),
+    Goal('W4 all, x best peer', 20, _best_peer('W4', 'all', more_is_better=False), at_least=True),
+    Goal('W4 last 10, x best peer', 20, _best_peer('W4', 'tail', more_is_better=False),
+         at_least=True),
+    Goal('W1 bytes a point', 12.0, _ours('W1', 'bytes')),
+    Goal('W9 bytes a point', 14.0, _ours('W9', 'bytes')),
+    Goal('W7 memory at 10^7 points, MB', 60.0, _ours('W7', 'memory_10m', 1e-6)),
+    Goal('W5 readable after SIGKILL, %', 100.0, _ours('W5', 'kept', 100), at_least=True),
+    Goal('W6 import, x asyncio and sqlite3', 3.0, _ours('W6', 'imports')),
+    Goal('W7 10^7 points to 10^4', 1.3, _grown('points', GROWN_POINTS)),
+    Goal('W7 10^5 series to 1', 1.3, _grown('series', GROWN_SERIES)),
+    Goal('W8 x the idle rate', 0.3, _both_busy, at_least=True),
+]  # fmt: skip

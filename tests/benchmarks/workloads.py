@@ -1,0 +1,560 @@
+"""The workloads, written once for all systems; each stage runs in a process of its own.
+
+A stage takes the system, an empty folder and the share of the points to use, and
+returns measurements by name: seconds, bytes, counts, and ratios within the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .systems import System
+
+Measured: TypeAlias = dict[str, float]
+Stage: TypeAlias = Callable[[System, Path, float], Measured]
+
+PATH = 'train/loss'
+clock = time.perf_counter
+
+
+def noise(count: int) -> list[float]:
+    """Return values that do not compress."""
+    draw = random.Random(0).gauss
+    return [draw(0.0, 1.0) for _ in range(count)]
+
+
+def loop(statement: str, over: str = 'x') -> Callable[..., None]:
+    """Return a function (run, path, items) that executes a statement for each item."""
+    return _compiled(f"""
+def loop(run, path, items):
+    for i, {over} in enumerate(items):
+        {statement}
+""")
+
+
+def timed_loop(statement: str, over: str = 'x') -> Callable[..., list[int]]:
+    """Return the same that returns the nanoseconds of each turn, less those of the clock."""
+    return _compiled(f"""
+from time import perf_counter_ns as clock
+
+def loop(run, path, items):
+    turns = []
+    append = turns.append
+    for i, {over} in enumerate(items):
+        start = clock()
+        {statement}
+        append(clock() - start)
+    for i in range(1000):
+        start = clock()
+        append(clock() - start)
+    reading = sorted(turns[-1000:])[500]
+    return [turn - reading for turn in turns[:-1000]]
+""")
+
+
+def _compiled(source: str) -> Any:
+    names: dict[str, Any] = {}
+    exec(source, names)
+    return names['loop']
+
+
+def peak_memory() -> int:
+    """Return the most bytes that the process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
+
+
+def until_durable(system: System, run: Any) -> None:
+    """Flush, or close where that is the only way to know."""
+    if not system.flush(run):
+        system.close(run)
+
+
+def median(numbers: Iterable[float]) -> float:
+    return statistics.median(numbers)
+
+
+# ── W1 ───────────────────────────────────────────────────────────────────────
+
+
+def tight(system: System, folder: Path, share: float) -> Measured:
+    values = noise(int(200_000 * share))
+    log = loop(system.single)
+    run = system.open(folder)
+    log(run, PATH, values[:10])
+    memory, cpu = peak_memory(), sum(os.times()[:4])
+    start = clock()
+    log(run, PATH, values)
+    until_durable(system, run)
+    seconds = clock() - start
+    system.close(run)
+    return {
+        'durable_rate': len(values) / seconds,
+        'cpu_us': 1e6 * (sum(os.times()[:4]) - cpu) / len(values),
+        'memory': peak_memory() - memory,
+        'bytes': size_of(folder) / (len(values) + 10),
+    }
+
+
+def calls(system: System, folder: Path, share: float) -> Measured:
+    values = noise(int(200_000 * share))
+    log = timed_loop(system.single)
+    run = system.open(folder)
+    log(run, PATH, values[:10])
+    turns = sorted(log(run, PATH, values))
+    system.close(run)
+    return {'call_ns': turns[len(turns) // 2], 'call_p99_ns': turns[len(turns) * 99 // 100]}
+
+
+# ── W2 ───────────────────────────────────────────────────────────────────────
+
+
+def _wide(system: System, folder: Path, share: float, name: str, statement: str) -> Measured:
+    steps = max(5, int(2_000 * share))
+    values = noise(50 * steps)
+    paths = [f'metric_{n:02}' for n in range(50)]
+    dicts = [dict(zip(paths, values[s::steps], strict=True)) for s in range(steps)]
+    log = timed_loop(statement, 'd')
+    run = system.open(folder)
+    log(run, PATH, dicts[:2])
+    start = clock()
+    turns = log(run, PATH, dicts)
+    until_durable(system, run)
+    seconds = clock() - start
+    system.close(run)
+    return {f'{name}_ns': median(turns) / 50, f'{name}_rate': len(values) / seconds}
+
+
+def wide_batch(system: System, folder: Path, share: float) -> Measured:
+    return _wide(system, folder, share, 'batch', system.batch)
+
+
+def wide_single(system: System, folder: Path, share: float) -> Measured:
+    return _wide(system, folder, share, 'single', f'for path, x in d.items(): {system.single}')
+
+
+# ── W3 ───────────────────────────────────────────────────────────────────────
+
+_BLOCK_STEPS = 350
+_PAIRS = 4
+_SETTLE = 0.5
+
+
+def _work(turns: int) -> int:
+    total = 0
+    for turn in range(turns):
+        total += turn * turn
+    return total
+
+
+def _turns_of_a_millisecond() -> int:
+    def seconds() -> float:
+        start = clock()
+        _work(10_000)
+        return clock() - start
+
+    return int(10_000 * 1e-3 / min(seconds() for _ in range(50)))
+
+
+def train(system: System, folder: Path, share: float) -> Measured:
+    """Blocks of the loop with logging and without it take turns, in changing order.
+
+    After a block with logging there is a pause, so that the block without pays
+    for none of it; what the process computes in the pause is added to the block.
+    """
+    turns = _turns_of_a_millisecond()
+    d = dict(zip((f'metric_{n}' for n in range(10)), noise(10), strict=True))
+    bare = _compiled(_TRAIN.format(statement='pass'))
+    logging = _compiled(_TRAIN.format(statement=system.batch))
+    run = system.open(folder)
+    first = iter(range(_BLOCK_STEPS * _PAIRS + 10))
+
+    def logged() -> float:
+        start = clock()
+        logging(run, d, islice(first, _BLOCK_STEPS), _work, turns)
+        seconds = clock() - start
+        busy = time.process_time()
+        time.sleep(_SETTLE)
+        return seconds + time.process_time() - busy
+
+    def unlogged() -> float:
+        start = clock()
+        bare(run, d, range(_BLOCK_STEPS), _work, turns)
+        return clock() - start
+
+    logging(run, d, islice(first, 10), _work, turns)
+    time.sleep(_SETTLE)
+    overheads = []
+    for pair in range(_PAIRS):
+        if pair % 2:
+            base, cost = unlogged(), logged()
+        else:
+            cost, base = logged(), unlogged()
+        overheads.append(cost / base - 1)
+    start = clock()
+    system.close(run)
+    return {'overhead': median(overheads), 'close': clock() - start}
+
+
+_TRAIN = """
+def loop(run, d, steps, work, turns):
+    for i in steps:
+        work(turns)
+        {statement}
+"""
+
+
+# ── W4 ───────────────────────────────────────────────────────────────────────
+
+_SERIES = 1_000
+
+
+def fill(system: System, folder: Path, share: float) -> Measured:
+    """Write what the runs of ``read`` read."""
+    for part in ('long', 'many', 'variables'):
+        (folder / part).mkdir()
+    values = noise(_long(system, share))
+    run = system.open(folder / 'long')
+    loop(system.single)(run, PATH, values)
+    system.close(run)
+    if system.kind == 'peer':
+        return {}
+    run = system.open(folder / 'many')
+    paths = [f'metric_{n}' for n in range(_SERIES)]
+    points = int(1_000 * share)
+    dicts = (dict(zip(paths, values[n : n + _SERIES], strict=True)) for n in range(points))
+    loop(system.batch, 'd')(run, PATH, dicts)
+    system.close(run)
+    run = system.open(folder / 'variables')
+    variables = {f'group_{n % 100}/{n}': 1.0 for n in range(int(100_000 * share))}
+    loop(system.batch, 'd')(run, PATH, [variables])
+    system.close(run)
+    return {}
+
+
+def _long(system: System, share: float) -> int:
+    """A tenth for peers, of which some take a minute for that."""
+    return int((100_000 if system.kind == 'peer' else 1_000_000) * share)
+
+
+def read(system: System, folder: Path, share: float) -> Measured:
+    count = _long(system, share)
+    column = array('d', noise(count))
+    measured = {'tolist': median(seconds_of(column.tolist) for _ in range(5))}
+    del column
+    reading = system.reader(folder / 'long')
+    if reading is None:
+        return {}
+    found = len(reading(PATH, None))
+    if found != count:
+        raise AssertionError(f'{found:,} of {count:,} points were read')
+    measured['all'] = median(seconds_of(reading, PATH, None) for _ in range(3)) / count
+    measured['all_tolists'] = measured['all'] * count / measured['tolist']
+    measured['tail'] = median(seconds_of(reading, PATH, 10) for _ in range(5))
+    if system.kind != 'peer':
+        many = system.reader(folder / 'many')
+        assert many is not None
+        start = clock()
+        for n in range(_SERIES):
+            assert len(many(f'{system.prefix}metric_{n}', None)) == int(1_000 * share)
+        measured['many'] = clock() - start
+    if system.kind == 'ourselves':
+        start = clock()
+        run = system.open(folder / 'variables')
+        measured['open'] = clock() - start
+        system.close(run)
+    return measured
+
+
+def seconds_of(function: Callable[..., object], *arguments: object) -> float:
+    start = clock()
+    function(*arguments)
+    return clock() - start
+
+
+# ── W5 ───────────────────────────────────────────────────────────────────────
+
+
+def kill(system: System, folder: Path, share: float) -> Measured:
+    """Read what a process had logged that was killed a second after the last call returned."""
+    store = folder / 'store'
+    store.mkdir()
+    command = [sys.executable, '-m', 'tests.benchmarks.child', system.name, 'victim', str(store)]
+    with subprocess.Popen(
+        [*command, str(share)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as victim:
+        assert victim.stdout is not None
+        while LOGGED not in victim.stdout.readline():
+            assert victim.poll() is None
+        time.sleep(1.0)
+        victim.send_signal(signal.SIGKILL)
+    time.sleep(1.0)
+    reading = system.reader(store)
+    if reading is None:
+        return {}
+    return {'kept': len(reading(PATH, None)) / int(50_000 * share)}
+
+
+LOGGED = 'every call has returned'
+
+
+def victim(system: System, folder: Path, share: float) -> Measured:
+    """Log, say so, and wait to be killed."""
+    run = system.open(folder)
+    loop(system.single)(run, PATH, noise(int(50_000 * share)))
+    print(f'\n{LOGGED}', flush=True)
+    time.sleep(60.0)
+    raise AssertionError('it was not killed')
+
+
+# ── W6 ───────────────────────────────────────────────────────────────────────
+
+
+def start(system: System, folder: Path, share: float) -> Measured:
+    base = _import_seconds('asyncio, sqlite3')
+    measured = {'import': _import_seconds(system.module), 'base': base}
+    measured['imports'] = measured['import'] / base
+    root = (system.requirements or ('neptune-async',))[0]
+    packages = _installed_with(root.partition('<')[0])
+    size = sum(
+        Path(str(file.locate())).stat().st_size
+        for package in packages
+        for file in metadata.distribution(package).files or ()
+        if Path(str(file.locate())).is_file() and file.suffix != '.pyc'
+    )
+    if system.kind == 'ourselves':
+        # An editable install has no files of its own.
+        import neptune_async
+
+        size += sum(f.stat().st_size for f in Path(neptune_async.__file__).parent.rglob('*.py'))
+    return {**measured, 'packages': len(packages), 'size': size}
+
+
+def _import_seconds(modules: str) -> float:
+    code = (
+        'from time import perf_counter as clock; start = clock()\n'
+        f'import {modules}\n'
+        'print(end := clock() - start)'
+    )
+    command = [sys.executable, '-c', code]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(5)]
+    return min(float(run.stdout.split()[-1]) for run in runs)
+
+
+def _installed_with(root: str) -> set[str]:
+    """Return a distribution and all installed ones that it requires, without its extras."""
+    found: set[str] = set()
+    wanted = [root]
+    while wanted:
+        name = wanted.pop().lower().replace('_', '-')
+        try:
+            required = metadata.requires(name) if name not in found else None
+        except metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+        for requirement in required or ():
+            if 'extra ==' not in requirement:
+                stops = [requirement.find(c) for c in ' ;<>=!~[(' if c in requirement]
+                wanted.append(requirement[: min(stops, default=None)])
+    return found
+
+
+# ── W7 ───────────────────────────────────────────────────────────────────────
+
+_WINDOW = 2**17
+_ROUNDS = 5
+GROWN_POINTS = [10**4, 10**5, 10**6, 10**7]
+GROWN_SERIES = [1, 10**2, 10**4, 10**5]
+
+
+def grow(system: System, folder: Path, share: float) -> Measured:
+    """What the next 131,072 points cost, until they are durable, in a series that has many, and
+    spread over many series; rounds of all sizes take turns.
+    """
+    window = int(_WINDOW * share)
+    values = noise(window)
+    log = loop(system.single)
+    spread = loop(system.single, '(path, x)')
+    run = system.open(folder)
+
+    def filled(path: str, count: int) -> str:
+        # Only what stores nothing is emptied now and then.
+        for first in range(0, count, window):
+            log(run, path, values[: count - first])
+            if system.kind == 'floor':
+                system.flush(run)
+        system.flush(run)
+        return path
+
+    def cost(logging: Callable[..., None], *arguments: Any) -> float:
+        time.sleep(0.05)
+        start = clock()
+        logging(run, *arguments)
+        system.flush(run)
+        return 1e9 * (clock() - start) / window
+
+    filled('warm/up', 1_000)
+    memory = peak_memory()
+    longest = int(GROWN_POINTS[-1] * share)
+    filled('longest', longest)
+    measured = {'memory_10m': float(peak_memory() - memory)}
+    paths = {
+        count: [f's{count}/{n}' for n in range(int(count * share) or 1)] for count in GROWN_SERIES
+    }
+    for names in paths.values():
+        spread(run, '', zip(names, values, strict=False))
+        system.flush(run)
+    rounds: dict[str, list[float]] = {}
+    for number in range(_ROUNDS):
+        for count in GROWN_POINTS:
+            path = 'longest'
+            if count < GROWN_POINTS[-1]:
+                path = filled(f'p{count}/{number}', int(count * share))
+            rounds.setdefault(f'points_{count}', []).append(cost(log, path, values))
+        for count, names in paths.items():
+            pairs = list(zip(islice(cycle(names), window), values, strict=True))
+            rounds.setdefault(f'series_{count}', []).append(cost(spread, '', pairs))
+    system.close(run)
+    return measured | {name: median(costs) for name, costs in rounds.items()}
+
+
+# ── W8 ───────────────────────────────────────────────────────────────────────
+
+
+def busy(system: System, folder: Path, share: float) -> Measured:
+    values = noise(int(200_000 * share))
+    log = loop(system.single)
+    run = system.open(folder)
+    log(run, PATH, values[:10])
+
+    def rate() -> float:
+        start = clock()
+        log(run, PATH, values)
+        system.flush(run)
+        return len(values) / (clock() - start)
+
+    idle = rate()
+    over = threading.Event()
+    other = threading.Thread(target=_compute_until, args=[over.is_set])
+    other.start()
+    beside_other = rate()
+    over.set()
+    other.join()
+    rates: list[float] = []
+    logger = threading.Thread(target=lambda: rates.append(rate()))
+    logger.start()
+    _compute_until(lambda: not logger.is_alive())
+    system.close(run)
+    return {
+        'idle_rate': idle,
+        'other_rate': beside_other,
+        'main_rate': rates[0],
+        'other': beside_other / idle,
+        'main': rates[0] / idle,
+    }
+
+
+def _compute_until(is_over: Callable[[], bool]) -> None:
+    while not is_over():
+        _work(1_000)
+
+
+# ── W9 ───────────────────────────────────────────────────────────────────────
+
+_DAY = 86_400
+
+
+def slow(system: System, folder: Path, share: float) -> Measured:
+    """A day of a point a second in each of 100 series, a second at a time: the clock that the
+    package takes timestamps from is set, one dict is logged, and ``flush`` has the worker
+    write it, as it would by itself once a flush interval. Queue, worker, storage and its
+    merging are the real ones; only nobody waits for the second to pass.
+    """
+    from neptune_async import _base
+
+    seconds = int(_DAY * share)
+    values = noise(_DAY)
+    paths = [f'metric_{n:02}' for n in range(100)]
+    jitter = random.Random(1).random
+    start = 1_700_000_000.0
+    _base._now = lambda: now
+    log = loop(system.batch, 'd')
+    run = system.open(folder)
+    began = clock()
+    for second in range(seconds):
+        now = start + second + 1e-3 * jitter()
+        log(run, PATH, [{path: values[second - n] for n, path in enumerate(paths)}])
+        system.flush(run)
+    logged = clock()
+    system.close(run)
+    measured = {'log': logged - began, 'bytes': size_of(folder) / (100 * seconds)}
+    reading = system.reader(folder)
+    assert reading is not None
+    began = clock()
+    for path in paths:
+        assert len(reading(system.prefix + path, None)) == seconds
+    return measured | {'read': clock() - began}
+
+
+# ── All of them ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload: its stages run in this order, each in a process of its own.
+
+    :ivar prepare: writes, once, what all runs read.
+    :ivar repeats: False if a run takes its medians itself.
+    :ivar waits: whether its runs mostly wait, and so may run at the same time.
+    """
+
+    title: str
+    stages: Sequence[Stage]
+    prepare: Stage | None = None
+    repeats: bool = True
+    waits: bool = False
+
+
+WORKLOADS = {
+    'W1': Workload('W1 tight: one series, 200,000 points', [tight, calls]),
+    'W2': Workload('W2 wide: 50 series, 2,000 steps', [wide_batch, wide_single]),
+    'W3': Workload('W3 train: 1 ms of work and 10 metrics a step', [train]),
+    'W4': Workload('W4 read', [read], prepare=fill),
+    'W5': Workload('W5 kill: SIGKILL 1 s after 50,000 points', [kill], waits=True),
+    'W6': Workload('W6 start', [start]),
+    'W7': Workload('W7 grow: ns a point until durable', [grow], repeats=False),
+    'W8': Workload('W8 busy: beside a thread that computes', [busy]),
+    'W9': Workload('W9 slow: 100 series, a point a second, a day', [slow], repeats=False),
+}
+
+STAGES: dict[str, Stage] = {
+    stage.__name__: stage
+    for workload in WORKLOADS.values()
+    for stage in (*workload.stages, workload.prepare, victim)
+    if stage is not None
+}
+
+
+def write_result(measured: Measured, file: Path) -> None:
+    """Leave measurements for the process that waits for them."""
+    file.write_text(json.dumps(measured))
