@@ -224,10 +224,11 @@ class Worker:
         self._rouse(True)
 
     async def _finish(self) -> None:
-        for state in [*self.states.values()]:
-            await self.flush(state)
+        await self._flush_all()
         if self._is_open and self._is_writable:
             await self._compact(everything=True)
+        # A thread may have been in the middle of a write when the queues were closed.
+        await self._flush_all()
         await self._close_storage()
         self._stop()
 
@@ -395,6 +396,10 @@ class Worker:
             await progress.wait()
             if self._faults != faults and self._fault is not None:
                 raise self._fault
+
+    async def _flush_all(self) -> None:
+        for state in [*self.states.values()]:
+            await self.flush(state)
 
     async def _attempt(self, query: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run a query, again and again while other processes hold the store."""
