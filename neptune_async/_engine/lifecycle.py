@@ -82,6 +82,7 @@ def _finish() -> None:
             state.queue.finish()
         try:
             worker.finish(max(0.0, deadline - time.monotonic()))
+            worker.thread.join(max(0.0, deadline - time.monotonic()))
         except (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError) as error:
             logger.debug('the last flush of %s failed: %r', worker.location, error)
         except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
@@ -79,6 +80,8 @@ class Worker:
             self._main,
             self._close_storage,
         )
+        # Held while operations move from the queues into a batch.
+        self._taking = threading.Lock()
         self._writer = uuid.uuid4().bytes
         self._batches = 0
         self._ids = VariableIds()
@@ -149,10 +152,11 @@ class Worker:
 
         :returns: what was done, for people to read; empty if there was nothing.
         """
-        batches = self._batches_in_memory(states)
-        if not batches:
-            return ''
+        with self._taking:
+            batches = self._batches_in_memory(states)
         count = sum(part.count for batch in batches for part in batch.parts)
+        if not count:
+            return ''
         names = ', '.join(sorted({part.name for batch in batches for part in batch.parts}))
         what = f'neptune_async: {count:,} operations of {names}'
         why = self._fault or 'it took too long'
@@ -175,7 +179,7 @@ class Worker:
         """Return all that experiments wait for, in batches that need no state to be applied."""
         batches = []
         sent = self._in_flight
-        if sent and any(state in sent.states.values() for state in states):
+        if sent and sent.batch.parts and any(state in sent.states.values() for state in states):
             # A copy: the worker may still be trying. Storage takes only one of the two.
             copies = [replace(part) for part in sent.batch.parts]
             for part in copies:
@@ -422,12 +426,13 @@ class Worker:
         return found
 
     async def _write_pending(self) -> None:
-        # In flight before it is taken: should the worker die on the way, nothing is lost.
-        sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
-        for state in [*self.states.values()]:
-            part = sent.new_part(state)
-            if not self._take(state, part):
-                sent.batch.parts.pop()
+        with self._taking:
+            # In flight before it is taken: should the worker die on the way, nothing is lost.
+            sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
+            for state in [*self.states.values()]:
+                part = sent.new_part(state)
+                if not self._take(state, part):
+                    sent.batch.parts.pop()
         if sent.batch.parts:
             await self._commit(sent)
         else:
