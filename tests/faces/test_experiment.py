@@ -6,7 +6,7 @@ import gc
 import pickle
 import sqlite3
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import anyio
@@ -405,7 +405,8 @@ async def test_a_conflict_that_only_storage_sees_is_rejected_and_told(
             exp['clash'].log(4.0)
         exp['same'].log(4.0)
         assert await face.get(exp['same'].tail, 1) == [4.0]
-    rows = sqlite3.connect(storage).execute('SELECT path, count FROM rejected').fetchall()
+    with closing(sqlite3.connect(storage)) as connection:
+        rows = connection.execute('SELECT path, count FROM rejected').fetchall()
     assert rows == [('clash', 2)]
 
 
