@@ -131,13 +131,22 @@ class Storage(Protocol):
     async def find_variable(self, experiment_id: int, path: str) -> Variable | None:
         """Return the variable at a path."""
 
-    async def write(self, batch: Batch, *, careful: bool = False) -> Receipt:
+    async def write(self, batch: Batch, *, careful: bool = False, synced: bool = False) -> Receipt:
         """Apply a batch in one transaction, or not at all; twice is once.
 
         :param careful: apply operation by operation, and reject those that fail.
+        :param synced: return only once the commit, and with it all that was committed before,
+            is on the disk, where a power failure does not reach it. Else it
+            survives the death of the process, and the store decides when it is forced to disk.
         :raises VariableConflict: when a path has a variable of another id.
         :raises StaleEpoch: when a part's epoch is not the experiment's.
         """
+
+    async def sync(self) -> None:
+        """Force all that is committed to the disk, where a power failure does not reach it."""
+
+    async def last_batch(self, writer: bytes) -> int:
+        """Return the number of the last batch that is stored of a writer; 0 if there is none."""
 
     async def compact(self, *, everything: bool = False) -> None:
         """Merge the small pieces that writes have left; without

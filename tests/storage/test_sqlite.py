@@ -200,6 +200,29 @@ async def test_a_batch_that_is_sent_twice_is_stored_once(store: SQLiteStorage) -
 
 
 @pytest.mark.asyncio
+async def test_the_last_batch_of_a_writer_is_known(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    assert await store.last_batch(b'w' * 16) == 0
+    for number in (1, 2):
+        await store.write(Batch(b'w' * 16, number, [part(experiment, [1.0], creates=number == 1)]))
+    assert await store.last_batch(b'w' * 16) == 2
+    assert await store.last_batch(b'v' * 16) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_synced_write_and_a_sync_change_nothing_that_is_read(
+    path: Path, store: SQLiteStorage
+) -> None:
+    experiment = await store.create_experiment('a')
+    for number, synced in enumerate([False, True, True, False], 1):
+        batch = Batch(b'w' * 16, number, [part(experiment, [number], creates=number == 1)])
+        await store.write(batch, synced=synced)
+        await store.sync()
+    assert await values(store, experiment) == [1.0, 2.0, 3.0, 4.0]
+    assert rows(path, 'PRAGMA application_id') == [(APPLICATION_ID,)]
+
+
+@pytest.mark.asyncio
 async def test_a_conflict_or_an_old_epoch_stores_nothing(store: SQLiteStorage) -> None:
     experiment = await store.create_experiment('a')
     await store.write(Batch(b'w' * 16, 1, [part(experiment, [1.0], creates=True)]))

@@ -22,6 +22,7 @@ from neptune_async._storage.sqlite.sql import find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
     delete_variables,
     insert_experiment,
+    last_batch,
     write_batch,
 )
 from neptune_async.exceptions import StorageBusyError, StorageError, StorageFormatError
@@ -50,6 +51,7 @@ class SQLiteStorage:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: aiosqlite.Connection | None = None
+        self._is_synced = False
         self._logged: dict[int, int] = {}
         self._compact_at: dict[int, int] = {}
 
@@ -79,6 +81,7 @@ class SQLiteStorage:
             with anyio.CancelScope(shield=True):
                 await self._call(_connect(self._connection))
             await self._run(_prepare, self._path, writable)
+            self._is_synced = False
         except RuntimeError as error:
             # The interpreter is ending, and starts no more threads.
             self._connection = None
@@ -111,14 +114,41 @@ class SQLiteStorage:
     async def find_variable(self, experiment_id: int, path: str) -> Variable | None:
         return await self._run(find_variable, experiment_id, path)
 
-    async def write(self, batch: Batch, *, careful: bool = False) -> Receipt:
-        receipt = await self._run(write_batch, batch, careful)
+    async def write(self, batch: Batch, *, careful: bool = False, synced: bool = False) -> Receipt:
+        receipt = await self._run(self._write, batch, careful, synced)
         for part in batch.parts:
             points = len(part.points) // POINT_FIELDS + len(part.texts)
             experiment = receipt.experiments.get(part.experiment_id)
             if points and experiment:
                 self._logged[experiment.id] = self._logged.get(experiment.id, 0) + points
         return receipt
+
+    def _write(
+        self, connection: sqlite3.Connection, batch: Batch, careful: bool, synced: bool
+    ) -> Receipt:
+        self._set_synced(connection, synced)
+        return write_batch(connection, batch, careful)
+
+    async def sync(self) -> None:
+        await self._run(self._sync)
+
+    def _sync(self, connection: sqlite3.Connection) -> None:
+        self._set_synced(connection, True)
+        with transaction(connection):
+            # To set what is set already writes a page: an UPDATE that changes nothing does not,
+            # and a commit without a page is not forced to disk.
+            connection.execute(f'PRAGMA application_id = {APPLICATION_ID}')
+
+    def _set_synced(self, connection: sqlite3.Connection, synced: bool) -> None:
+        """Have each commit from now on be forced to disk, or leave that to checkpoints."""
+        if synced != self._is_synced:
+            connection.execute(f'PRAGMA synchronous = {"FULL" if synced else "NORMAL"}')
+            # On macOS, where fsync leaves the data in the disk's own cache.
+            connection.execute(f'PRAGMA fullfsync = {"ON" if synced else "OFF"}')
+            self._is_synced = synced
+
+    async def last_batch(self, writer: bytes) -> int:
+        return await self._run(last_batch, writer)
 
     async def compact(self, *, everything: bool = False) -> None:
         for experiment_id, points in [*self._logged.items()]:

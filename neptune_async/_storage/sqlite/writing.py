@@ -55,16 +55,20 @@ def write_batch(connection: sqlite3.Connection, batch: Batch, careful: bool) -> 
     return receipt
 
 
+def last_batch(connection: sqlite3.Connection, writer: bytes) -> int:
+    """Return the number of the last batch that is stored of a writer; 0 if there is none."""
+    row = connection.execute('SELECT last_batch FROM writers WHERE id = ?', (writer,)).fetchone()
+    return row[0] if row else 0
+
+
 def _is_next(connection: sqlite3.Connection, batch: Batch) -> bool:
-    row = connection.execute(
-        'SELECT last_batch FROM writers WHERE id = ?', (batch.writer,)
-    ).fetchone()
-    if row is None or row[0] == batch.number - 1:
+    last = last_batch(connection, batch.writer)
+    if last in (0, batch.number - 1):
         return True
-    if row[0] >= batch.number:
+    if last >= batch.number:
         return False
     raise StorageError(
-        f'batch {batch.number} of a writer does not follow its batch {row[0]}, the last in the '
+        f'batch {batch.number} of a writer does not follow its batch {last}, the last in the '
         'store; was an older copy of the file put in its place?'
     )
 
