@@ -196,9 +196,9 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         self._state.raise_rejections()
 
     async def drain(self) -> None:
-        """Return once fewer than ``max_pending`` operations are queued."""
+        """Return once fewer than ``max_pending`` operations are in memory."""
         self._require_open()
-        if self.pending < self._state.queue.max_pending:
+        if self._state.queue.in_memory < self._state.queue.max_pending:
             await anyio.lowlevel.checkpoint()
         else:
             await _arrival(self._worker.call(self._worker.drain, self._state))

@@ -38,7 +38,7 @@ class Stats:
 
     :ivar accepted: operations that were offered, and not refused by an exception.
     :ivar committed: those that are in a committed transaction.
-    :ivar pending: those that wait in memory.
+    :ivar pending: those that wait, in memory or in a spill file.
     :ivar rejected: those that were counted instead of stored: refused by
         storage, or with ``strict=False`` by a check.
     :ivar dropped: those that ``overflow='drop'`` dropped, or that came after
@@ -85,6 +85,7 @@ class Queue:
     :ivar mark: the length of ``points`` from which on a caller has to go
         through ``admit``: 0 while the worker sleeps or the queue is closed.
     :ivar settled: how many of the taken operations are committed or rejected.
+    :ivar spilled: how many of those that are not settled wait in a file instead of memory.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Queue:
         '_dropped',
         '_full_reported',
         '_has_room',
+        '_hurry_at',
         '_in_flight_since',
         '_is_awake',
         '_is_finished',
@@ -100,6 +102,7 @@ class Queue:
         '_others',
         '_refused',
         '_since',
+        '_spilled_since',
         '_taken',
         '_texts',
         'append_point',
@@ -111,11 +114,14 @@ class Queue:
         'points',
         'rejected',
         'settled',
+        'spilled',
     )
 
     def __init__(self, name: str, max_pending: int, consumer: Consumer) -> None:
         self.name = name
         self.max_pending = max_pending
+        # Woken at the limit, the worker would come too late for a policy that does not wait.
+        self._hurry_at = min(_HURRY, max(1, max_pending // 2))
         self._consumer = consumer
         self.reset()
 
@@ -131,9 +137,9 @@ class Queue:
         self._texts: list[TextPoint] = []
         self._operations: list[Operation] = []
         self._others = 0
-        self._taken = self.settled = self.committed = 0
+        self._taken = self.settled = self.committed = self.spilled = 0
         self.rejected = self._refused = self._dropped = 0
-        self._since = self._in_flight_since = 0.0
+        self._since = self._in_flight_since = self._spilled_since = 0.0
         self._is_awake = self._is_hurried = False
         self._full_reported = self._is_finished = False
         self.mark = 0
@@ -164,8 +170,8 @@ class Queue:
 
     def _has_room_for(self, count: int, limits: int = 1) -> bool:
         # One call may bring more than the limit; it has to wait for an empty queue only.
-        pending = self.pending
-        return pending + count <= limits * self.max_pending or pending == 0
+        waiting = self.in_memory
+        return waiting + count <= limits * self.max_pending or waiting == 0
 
     def _make_room(self, count: int, policy: Policy) -> bool:
         self._consumer.wake(True)
@@ -181,7 +187,7 @@ class Queue:
             self._report_full('operations are dropped until storage has taken some of them')
             return False
         raise QueueFullError(
-            f'experiment {self.name!r}: {self.pending:,} operations wait for storage, the limit '
+            f'experiment {self.name!r}: {self.in_memory:,} operations wait for storage, the limit '
             f'is max_pending={self.max_pending:,}; '
             + (
                 'await drain() now and then, or raise max_pending'
@@ -196,7 +202,7 @@ class Queue:
             logger.warning(
                 'experiment %r: %d operations wait for storage, the most that max_pending '
                 'allows; %s',
-                self.name, self.pending, consequence,
+                self.name, self.in_memory, consequence,
             )  # fmt: skip
 
     def finish(self) -> None:
@@ -219,13 +225,13 @@ class Queue:
             self._since = time.monotonic()
             self._consumer.wake(False)
             self._is_awake = True
-        if len(self) >= _HURRY and not self._is_hurried:
+        if len(self) >= self._hurry_at and not self._is_hurried:
             self._consumer.wake(True)
             self._is_hurried = True
-        elsewhere = self.pending - len(self.points) // POINT_FIELDS
+        elsewhere = self.in_memory - len(self.points) // POINT_FIELDS
         room = self.max_pending - elsewhere
         if not self._is_hurried:
-            room = min(room, _HURRY - self._others)
+            room = min(room, self._hurry_at - self._others)
         self.mark = POINT_FIELDS * max(0, room)
 
     def put_operation(self, operation: Operation) -> None:
@@ -274,12 +280,27 @@ class Queue:
             self.mark = 0
             return bool(part.count or part.operations)
 
-    def settle(self, count: int, rejected: int) -> None:
-        """Count operations that were taken as committed, but for some that were rejected."""
+    def settle(self, count: int, rejected: int, *, spilled: bool = False) -> None:
+        """Count operations that were taken as committed, but for some that were rejected.
+
+        :param spilled: whether they had been spilled.
+        """
         with self.lock:
             self.settled += count
             self.committed += count - rejected
             self.rejected += rejected
+            if spilled:
+                self.spilled -= count
+                self._spilled_since = self._spilled_since if self.spilled else 0.0
+            else:
+                self._in_flight_since = 0.0
+            self._has_room.notify_all()
+
+    def spill(self, count: int) -> None:
+        """Count operations that were taken as kept in a file until storage takes them."""
+        with self.lock:
+            self.spilled += count
+            self._spilled_since = self._spilled_since or self._in_flight_since
             self._in_flight_since = 0.0
             self._has_room.notify_all()
 
@@ -292,8 +313,18 @@ class Queue:
 
     @property
     def pending(self) -> int:
-        """How many operations wait in memory, those in flight included."""
+        """How many operations are not stored yet, those in flight or spilled included."""
         return self.offered - self.settled
+
+    @property
+    def in_memory(self) -> int:
+        """How many operations wait in memory, those in flight included."""
+        return self.pending - self.spilled
+
+    @property
+    def is_pressing(self) -> bool:
+        """Whether so much waits in memory that the limit is near."""
+        return self._is_hurried or self.in_memory >= self._hurry_at
 
     def concerns(self, variable_id: int | None) -> bool:
         """Whether an operation that was not taken yet may concern a variable, or any if None."""
@@ -306,7 +337,7 @@ class Queue:
         with self.lock:
             offered = self.offered
             pending = offered - self.settled
-            since = self._in_flight_since or self._since
+            since = self._spilled_since or self._in_flight_since or self._since
             return Stats(
                 accepted=offered + self._refused + self._dropped,
                 committed=self.committed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from neptune_async._engine.state import ExperimentState
@@ -34,6 +34,19 @@ class Sent:
         self.states[state.name] = state
         self.batch.parts.append(part)
         return part
+
+    def copied(self, states: Iterable[ExperimentState]) -> Sent:
+        """Return a copy that needs no state to be applied, for somebody else to store while this is
+        on its way: storage takes only one of them. Empty if it has none of the experiments.
+        """
+        if not any(state in self.states.values() for state in states):
+            return Sent(replace(self.batch, parts=[]), {})
+        copy = Sent(
+            replace(self.batch, parts=[replace(part) for part in self.batch.parts]), self.states
+        )
+        for part in copy.batch.parts:
+            self.states[part.name].bring_variables(part)
+        return copy
 
     def count_retry(self) -> None:
         """Count one more attempt for each experiment."""

@@ -510,9 +510,13 @@ class ExperimentState:
             entry = self._find(path) if path else None
             return None if entry is None else entry.id
 
-    def settle(self, count: int, rejections: Sequence[Rejection]) -> None:
-        """Count what a committed batch had of this experiment, and tell of rejections."""
-        self.queue.settle(count, sum(rejection.count for rejection in rejections))
+    def settle(self, count: int, rejections: Sequence[Rejection], *, spilled: bool = False) -> None:
+        """Count what a committed batch had of this experiment, and tell of rejections.
+
+        :param spilled: whether it had left memory before.
+        """
+        rejected = sum(rejection.count for rejection in rejections)
+        self.queue.settle(count, rejected, spilled=spilled)
         if rejections:
             self.rejections += rejections
             error = RejectedOperationsError(rejections)
@@ -544,6 +548,10 @@ class ExperimentState:
         self._create_named(part)
         part.epoch = None
         # What others deleted may be named again, by calls that came before this was found out.
+        self.bring_all_variables()
+
+    def bring_all_variables(self) -> None:
+        """Have every part from now on create all variables that it names."""
         self._brings_variables = True
 
     def _create_named(self, part: Part) -> None:

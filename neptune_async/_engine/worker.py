@@ -6,14 +6,16 @@ import logging
 import random
 import threading
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
 from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
 from neptune_async._engine.sending import (
@@ -23,7 +25,7 @@ from neptune_async._engine.sending import (
     replace_ids,
     resolved_conflicts,
 )
-from neptune_async._engine.spill import find_spills, read_spill, write_spill
+from neptune_async._engine.spill import find_spills, read_spill
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
@@ -35,6 +37,7 @@ from neptune_async.exceptions import (
     Rejection,
     StorageBusyError,
     StorageError,
+    StorageFormatError,
     WorkerThreadError,
 )
 
@@ -86,6 +89,7 @@ class Worker:
         self._batches = 0
         self._ids = VariableIds()
         self._in_flight: Sent | None = None
+        self._kept: deque[Kept] = deque()
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
@@ -153,47 +157,41 @@ class Worker:
         :returns: what was done, for people to read; empty if there was nothing.
         """
         with self._taking:
-            batches = self._batches_in_memory(states)
-        count = sum(part.count for batch in batches for part in batch.parts)
-        if not count:
-            return ''
-        names = ', '.join(sorted({part.name for batch in batches for part in batch.parts}))
-        what = f'neptune_async: {count:,} operations of {names}'
-        why = self._fault or 'it took too long'
-        folder = self.storage.spill_folder
-        if folder is None:
-            return f'{what} are lost: the store is in memory'
-        try:
-            path = write_spill(folder, batches)
-        except OSError as error:
-            return (
-                f'{what} are lost: they could not be stored in {self.location} ({why}), '
-                f'nor kept in a file ({error})'
-            )
-        return (
-            f'{what} could not be stored in {self.location} ({why}); they are kept in {path}, '
-            'and the next Experiment that opens the store takes them in'
-        )
+            sent = self._in_flight
+            ahead = [] if sent is None else [sent.copied(states)]
+            kept = Kept(ahead, self._taken_from(states))
+            if kept.count:
+                kept.write(self.storage.spill_folder)
+                self._kept.append(kept)
+            left = [*self._kept]
+        if kept.count and self.thread.is_running:
+            self.wake(False)
+        return told_at_the_end(left, self.location, self._fault or 'it took too long')
 
-    def _batches_in_memory(self, states: Sequence[ExperimentState]) -> list[Batch]:
-        """Return all that experiments wait for, in batches that need no state to be applied."""
-        batches = []
-        sent = self._in_flight
-        if sent and sent.batch.parts and any(state in sent.states.values() for state in states):
-            # A copy: the worker may still be trying. Storage takes only one of the two.
-            copies = [replace(part) for part in sent.batch.parts]
-            for part in copies:
+    def _spill_over(self, sent: Sent) -> Sent:
+        """Make room in memory while storage fails; return the batch to go on with, an empty one."""
+        with self._taking:
+            for part in sent.batch.parts:
                 sent.states[part.name].bring_variables(part)
-            batches.append(replace(sent.batch, parts=copies))
-        parts = []
+            kept = Kept([sent], self._taken_from([*self.states.values()]), is_handed_over=True)
+            kept.write(self.storage.spill_folder)
+            self._kept.append(kept)
+            self._in_flight = None
+            # What comes next must not depend on a file that somebody may delete.
+            self._writer, self._batches = uuid.uuid4().bytes, 0
+        logger.warning('%s', told_on_the_way(kept, self.location, self._fault))
+        return Sent(Batch(self._writer, self._batches + 1, []), {})
+
+    def _taken_from(self, states: Sequence[ExperimentState]) -> Sent:
+        """Return all that experiments have queued, in a batch that needs no state to be applied."""
+        sent = Sent(Batch(uuid.uuid4().bytes, 1, []), {})
         for state in states:
-            part = state.new_part()
+            part = sent.new_part(state)
             if self._take(state, part):
                 state.bring_variables(part)
-                parts.append(part)
-        if parts:
-            batches.append(Batch(uuid.uuid4().bytes, 1, parts))
-        return batches
+            else:
+                sent.batch.parts.pop()
+        return sent
 
     # ── The thread and its loop ──────────────────────────────────────────────
 
@@ -205,7 +203,7 @@ class Worker:
         self._is_open = False
         if self._in_flight:
             await self._commit(self._in_flight)
-        if any(state.queue.pending for state in [*self.states.values()]):
+        if self._kept or any(state.queue.pending for state in [*self.states.values()]):
             self._rouse(True)
         while not self._stops:
             await self._awake.wait()
@@ -314,7 +312,7 @@ class Worker:
 
     async def drain(self, state: ExperimentState) -> None:
         """Return once the queue of an experiment is below its limit."""
-        while state.queue.pending >= state.queue.max_pending and not self._stops:
+        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
             progress = self._progress
             self._rouse(True)
             await progress.wait()
@@ -433,7 +431,7 @@ class Worker:
                 part = sent.new_part(state)
                 if not self._take(state, part):
                     sent.batch.parts.pop()
-        if sent.batch.parts:
+        if sent.batch.parts or self._kept:
             await self._commit(sent)
         else:
             self._in_flight = None
@@ -445,7 +443,10 @@ class Worker:
         while not self._stops:
             try:
                 await self._open_storage(writable=True)
-                receipt = await self.storage.write(sent.batch, careful=careful)
+                await self._take_back()
+                receipt = Receipt()
+                if sent.batch.parts:
+                    receipt = await self.storage.write(sent.batch, careful=careful)
             except VariableConflict as conflict:
                 self._yield(sent, conflict)
             except StaleEpoch as stale:
@@ -458,6 +459,8 @@ class Worker:
             except StorageError as error:
                 sent.count_retry()
                 self._report(sent, error)
+                if self.storage.spill_folder and self._is_pressed():
+                    sent = self._spill_over(sent)
                 await self._pause(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception as error:  # what storage cannot digest must not end the worker
@@ -469,6 +472,54 @@ class Worker:
                 self._settle(sent, receipt)
                 await self._compact()
                 return
+
+    def _is_pressed(self) -> bool:
+        return any(state.queue.is_pressing for state in self.states.values())
+
+    async def _take_back(self) -> None:
+        """Write what left memory while storage failed, before anything that came after it."""
+        while self._kept:
+            kept = self._kept[0]
+            rejections = await self._write_kept(kept)
+            for name, count in kept.counts.items():
+                own = [rejection for rejection in rejections if rejection.experiment == name]
+                kept.states[name].settle(count, own, spilled=kept.path is not None)
+            kept.remove()
+            self._kept.popleft()
+            self._step()
+
+    async def _write_kept(self, kept: Kept) -> list[Rejection]:
+        try:
+            sents = kept.read()
+        except FileNotFoundError:
+            # Another process that opened the store has taken it in, or somebody deleted it.
+            for writer, number in kept.identities:
+                if await self.storage.last_batch(writer) < number:
+                    return kept.refused(f'the spill file {kept.path} is gone')
+            for state in kept.states.values():
+                state.bring_all_variables()
+            return []
+        except (OSError, StorageFormatError) as error:
+            return kept.refused(str(error))
+        rejections: list[Rejection] = []
+        for sent in sents:
+            while True:
+                try:
+                    receipt = await self.storage.write(sent.batch, careful=True)
+                except VariableConflict as conflict:
+                    self._yield(sent, conflict)
+                except StorageError:
+                    raise
+                except Exception as error:  # what storage cannot digest must not end the worker
+                    return kept.refused(f'{type(error).__name__}: {error}')
+                else:
+                    break
+            for part in sent.batch.parts:
+                record = receipt.experiments.get(part.experiment_id)
+                if record is not None:
+                    sent.states[part.name].adopt(record)
+            rejections += receipt.rejections
+        return rejections
 
     async def _pause(self, seconds: float) -> None:
         """Wait, until somebody waits for the worker."""
@@ -499,7 +550,8 @@ class Worker:
         progress.set()
 
     def _settle(self, sent: Sent, receipt: Receipt) -> None:
-        self._batches = sent.batch.number
+        if sent.batch.parts:
+            self._batches = sent.batch.number
         self._in_flight = None
         if self._fault is not None:
             logger.warning('%s takes what is logged again', self.location)

@@ -114,6 +114,22 @@ def test_a_full_queue_meets_each_policy(queue: Queue) -> None:
     assert not waited.is_alive()
 
 
+def test_what_is_spilled_makes_room_and_stays_pending(queue: Queue) -> None:
+    for number in range(100):
+        assert queue.admit(1, 'raise')
+        put(queue, number)
+    taken(queue)
+    queue.spill(100)
+    assert queue.admit(1, 'raise')
+    put(queue, 100)
+    assert (queue.pending, queue.in_memory) == (101, 1)
+    assert queue.stats(0, None).oldest_pending_age > 0
+    queue.settle(100, rejected=1, spilled=True)
+    stats = queue.stats(0, None)
+    assert (stats.pending, stats.committed, stats.rejected) == (1, 99, 1)
+    assert queue.in_memory == 1
+
+
 def test_one_call_may_bring_more_than_the_limit(queue: Queue) -> None:
     assert queue.admit(1_000, 'raise')
 

@@ -1,0 +1,116 @@
+"""Operations that had to leave the queue before storage took them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neptune_async._engine.sending import Sent
+from neptune_async._engine.spill import read_spill, write_spill
+from neptune_async._engine.state import ExperimentState
+from neptune_async.exceptions import Rejection
+
+
+class Kept:
+    """Batches in a spill file, or in memory where none could be written, until storage works again.
+
+    :ivar path: the spill file; None while there is none.
+    :ivar states: the experiments of the batches, by name.
+    :ivar counts: how many operations of each are settled once the batches are stored.
+    :ivar identities: writer and number of each batch.
+
+    :param ahead: batches that come first.
+    :param taken: what was taken from the queues after them.
+    :param is_handed_over: False for batches ahead that somebody still tries to
+        store, and will settle.
+    """
+
+    def __init__(self, ahead: Sequence[Sent], taken: Sent, *, is_handed_over: bool = False) -> None:
+        self.path: Path | None = None
+        self._sents = [sent for sent in (*ahead, taken) if sent.batch.parts]
+        self._fault: OSError | None = None
+        self._is_refused = False
+        self.states: dict[str, ExperimentState] = {}
+        self.identities = [(sent.batch.writer, sent.batch.number) for sent in self._sents]
+        self.counts: dict[str, int] = {}
+        self.count = 0
+        for sent in self._sents:
+            self.states |= sent.states
+            for part in sent.batch.parts:
+                self.count += part.count
+                if sent is taken or is_handed_over:
+                    self.counts[part.name] = self.counts.get(part.name, 0) + part.count
+
+    def write(self, folder: Path | None) -> None:
+        """Move the batches to a spill file; they stay in memory if that fails, or is of no use."""
+        if folder is None:
+            return
+        try:
+            self.path = write_spill(folder, [sent.batch for sent in self._sents])
+        except OSError as error:
+            self._fault = error
+            return
+        self._sents = []
+        for name, count in self.counts.items():
+            self.states[name].queue.spill(count)
+
+    def read(self) -> list[Sent]:
+        """Return the batches.
+
+        :raises FileNotFoundError: their file is gone.
+        :raises OSError, StorageFormatError: it cannot be read.
+        """
+        if self.path is None:
+            return self._sents
+        return [Sent(batch, self.states) for batch in read_spill(self.path)]
+
+    def why_in_memory(self, location: str, why: object) -> str:
+        """Say why there is no file."""
+        if self._fault is None:
+            return 'the store is in memory'
+        return f'they could not be stored in {location} ({why}), nor kept in a file ({self._fault})'
+
+    def remove(self) -> None:
+        """Remove the file, once storage has the batches."""
+        if self.path is not None and not self._is_refused:
+            self.path.unlink(missing_ok=True)
+
+    def refused(self, reason: str) -> list[Rejection]:
+        """Give the batches up, and return what there is to say of that; their file stays."""
+        self._is_refused = True
+        return [Rejection(name, '*', '*', reason, count) for name, count in self.counts.items()]
+
+
+def told_at_the_end(kept: Sequence[Kept], location: str, why: object) -> str:
+    """Say, when nobody will try again, what became of operations that could not be stored."""
+    parts = []
+    lost = [some for some in kept if some.path is None]
+    if lost:
+        parts.append(
+            f'neptune_async: {_what(lost)} are lost: {lost[0].why_in_memory(location, why)}'
+        )
+    paths = [str(some.path) for some in kept if some.path is not None]
+    if paths:
+        left = [some for some in kept if some.path is not None]
+        parts.append(
+            f'neptune_async: {_what(left)} could not be stored in {location} ({why}); they are '
+            f'kept in {", ".join(paths)}, and the next Experiment that opens '
+            'the store takes them in'
+        )
+    return '\n'.join(parts)
+
+
+def told_on_the_way(kept: Kept, location: str, why: object) -> str:
+    """Say what was moved out of the way while storage fails."""
+    if kept.path is None:
+        return f'{_what([kept])} stay in memory: {kept.why_in_memory(location, why)}'
+    return (
+        f'{_what([kept])} are kept in {kept.path}, since {location} fails ({why}); they are '
+        'stored when it works again, and the next Experiment that opens the store takes them in'
+    )
+
+
+def _what(kept: Sequence[Kept]) -> str:
+    count = sum(some.count for some in kept)
+    names = sorted({name for some in kept for name in some.states})
+    return f'{count:,} operations of {", ".join(names)}'
