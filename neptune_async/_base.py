@@ -22,9 +22,10 @@ from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
 from neptune_async._engine import lifecycle
 from neptune_async._engine.entries import NO_ENTRY, Entry
+from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
-from neptune_async._engine.worker import Mode, Options, Worker
+from neptune_async._engine.worker import Durability, Mode, Options, Worker
 from neptune_async._model import messages
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
@@ -68,15 +69,16 @@ class BaseExperiment(Generic[View]):
         flush_interval: float = 0.2,
         max_pending: int = 200_000,
         overflow: Overflow = 'block',
+        durability: Durability = 'interval',
         strict: bool = True,
         on_error: OnError | None = None,
     ) -> None:
-        _check_arguments(name, mode, flush_interval, max_pending, overflow)
+        _check_arguments(name, mode, flush_interval, max_pending, overflow, durability)
         self._wanted_name = None if name is None else checked_name(name)
         self._url = registry.MEMORY if mode == 'disabled' else registry.resolve(storage)
         self._mode: Mode = mode
         self._echo = _Echo() if _echo_is_on(echo) else None
-        self._options = Options(flush_interval, max_pending)
+        self._options = Options(flush_interval, max_pending, durability)
         self._overflow: Overflow = overflow
         self._origin = Origin(self._policy(overflow), self._echo)
         self._strict = strict
@@ -166,6 +168,7 @@ class BaseExperiment(Generic[View]):
             'flush_interval': options.flush_interval,
             'max_pending': options.max_pending,
             'overflow': self._overflow,
+            'durability': options.durability,
             'strict': self._strict,
             'on_error': self._on_error,
         }
@@ -199,6 +202,12 @@ class BaseExperiment(Generic[View]):
         if self._echo is not None:
             self._echo.count_hidden()
         return True
+
+    def _flushing(self, sync: bool) -> Function[None] | None:
+        """Return what the worker has to do for a flush; None if that is nothing."""
+        if sync and self._mode != 'read':
+            return self._worker.sync
+        return self._worker.flush if self._state.queue.pending else None
 
     def _write(self, write: Callable[..., None], *arguments: object) -> None:
         """Check and enqueue a write, and print it if it is to be echoed.
@@ -427,10 +436,16 @@ _WISHES = {
 
 
 def _check_arguments(
-    name: object, mode: object, flush_interval: object, max_pending: object, overflow: object
+    name: object,
+    mode: object,
+    flush_interval: object,
+    max_pending: object,
+    overflow: object,
+    durability: object,
 ) -> None:
     _check_choice('mode', mode, get_args(Mode))
     _check_choice('overflow', overflow, get_args(Overflow))
+    _check_choice('durability', durability, get_args(Durability))
     is_number = isinstance(flush_interval, (int, float)) and not isinstance(flush_interval, bool)
     if not is_number or not 0 < flush_interval < math.inf:  # type: ignore[operator]
         raise InvalidArgumentError(

@@ -189,10 +189,10 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         """Return what is in the root; see ``Experiment.namespace_contents``."""
         return await self._read(reads.namespace_contents, None)
 
-    async def flush(self, timeout: float | None = None) -> None:
+    async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed; see ``Experiment.flush``."""
         self._require_open()
-        await self._flush(timeout)
+        await self._flush(timeout, sync)
         self._state.raise_rejections()
 
     async def drain(self) -> None:
@@ -227,13 +227,14 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         if self._echo is not None:
             self._echo(path, 'delete')
 
-    async def _flush(self, timeout: float | None) -> None:
-        if self._state.queue.pending == 0:
+    async def _flush(self, timeout: float | None, sync: bool = False) -> None:
+        flush = self._flushing(sync)
+        if flush is None:
             await anyio.lowlevel.checkpoint()
             return
         try:
             with anyio.fail_after(timeout):
-                await _arrival(self._worker.call(self._worker.flush, self._state))
+                await _arrival(self._worker.call(flush, self._state))
         except FlushTimeoutError:
             raise
         except TimeoutError:

@@ -15,7 +15,7 @@ from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
-from neptune_async._engine.worker import Mode, Worker
+from neptune_async._engine.worker import Durability, Mode, Worker
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
@@ -176,6 +176,10 @@ class Experiment(BaseExperiment[ExperimentView]):
     :param max_pending: operations held in memory at most.
     :param overflow: what a write does then: ``block`` waits for room, ``drop``
         drops and counts, ``raise`` raises ``QueueFullError``.
+    :param durability: from when on a write survives the death of the process:
+        ``interval``, once ``flush_interval`` and a commit are over; ``power``, as
+        that, and every commit is forced to disk, so that it survives a power
+        failure, too.
     :param strict: False counts a write that is refused, and warns of the first,
         instead of raising.
     :param on_error: called on the worker's thread when storage starts to fail,
@@ -199,12 +203,14 @@ class Experiment(BaseExperiment[ExperimentView]):
         flush_interval: float = 0.2,
         max_pending: int = 200_000,
         overflow: Overflow = 'block',
+        durability: Durability = 'interval',
         strict: bool = True,
         on_error: OnError | None = None,
     ) -> None:
         super().__init__(
             name, storage=storage, mode=mode, echo=echo, flush_interval=flush_interval,
-            max_pending=max_pending, overflow=overflow, strict=strict, on_error=on_error,
+            max_pending=max_pending, overflow=overflow, durability=durability, strict=strict,
+            on_error=on_error,
         )  # fmt: skip
         opening = self._open()
         try:
@@ -226,17 +232,19 @@ class Experiment(BaseExperiment[ExperimentView]):
         """
         self._delete(self._normalised(path))
 
-    def flush(self, timeout: float | None = None) -> None:
+    def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed.
 
         :param timeout: seconds to wait at most.
+        :param sync: return only once it is forced to disk as well, where a power
+            failure does not reach it.
         :raises FlushTimeoutError: after that time; its ``pending`` tells how many
             operations are left. They stay queued.
         :raises StorageError: storage fails. They stay queued, and are tried again.
         :raises RejectedOperationsError: storage refused some; the others are stored.
         """
         self._require_open()
-        self._flush(timeout)
+        self._flush(timeout, sync)
         self._state.raise_rejections()
 
     def close(self, timeout: float | None = None) -> None:
@@ -285,12 +293,13 @@ class Experiment(BaseExperiment[ExperimentView]):
         if self._echo is not None:
             self._echo(path, 'delete')
 
-    def _flush(self, timeout: float | None) -> None:
-        if self._state.queue.pending == 0:
+    def _flush(self, timeout: float | None, sync: bool = False) -> None:
+        flush = self._flushing(sync)
+        if flush is None:
             return
         self._state.require_waitable()
         try:
-            _result(self._worker.call(self._worker.flush, self._state), timeout)
+            _result(self._worker.call(flush, self._state), timeout)
         except FutureTimeoutError:
             raise messages.flush_timeout(self.name, self.pending, timeout) from None
 

@@ -28,6 +28,11 @@ class Sent:
     batch: Batch
     states: dict[str, ExperimentState]
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether one of the experiments wants every commit forced to disk."""
+        return any(state.is_synced for state in self.states.values())
+
     def new_part(self, state: ExperimentState) -> Part:
         """Return the part for an experiment, empty as yet."""
         part = state.new_part()

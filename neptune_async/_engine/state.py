@@ -95,6 +95,7 @@ class ExperimentState:
     :ivar epoch: how often variables had been deleted when last seen.
     :ivar flush_interval: seconds after which what waits is written.
     :ivar users: how many ``Experiment`` objects have it open.
+    :ivar is_synced: whether every commit is to be forced to disk.
     :ivar is_loaded: whether the variables that storage had are known.
     :ivar on_error: what to call on the worker's thread when storage fails.
     :ivar rejections: those that no call has reported yet.
@@ -111,6 +112,7 @@ class ExperimentState:
         self.users = 0
         self.is_closed = False
         self.is_loaded = False
+        self.is_synced = False
         self.retries = 0
         self.last_error: Exception | None = None
         self.on_error: list[OnError] = []

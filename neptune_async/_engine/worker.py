@@ -44,6 +44,7 @@ from neptune_async.exceptions import (
 logger = logging.getLogger('neptune_async')
 
 Mode: TypeAlias = Literal['resume', 'create', 'read', 'disabled']
+Durability: TypeAlias = Literal['interval', 'call', 'power']
 T = TypeVar('T')
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
@@ -261,6 +262,8 @@ class Worker:
                 state.load(await self._attempt(self.storage.list_variables, state.id, None))
             if numbers_steps and not state.numbers_steps:
                 await self._number_steps(state)
+            if options.durability == 'power':
+                state.is_synced = True
             state.users += 1
             return state
 
@@ -399,6 +402,15 @@ class Worker:
             if self._faults != faults and self._fault is not None:
                 raise self._fault
 
+    async def sync(self, state: ExperimentState) -> None:
+        """Flush, and return once a power failure does not take it away any more.
+
+        :raises StorageError: when an attempt to write fails meanwhile.
+        """
+        await self.flush(state)
+        await self._open_storage(writable=True)
+        await self._attempt(self.storage.sync)
+
     async def _flush_all(self) -> None:
         for state in [*self.states.values()]:
             await self.flush(state)
@@ -446,7 +458,9 @@ class Worker:
                 await self._take_back()
                 receipt = Receipt()
                 if sent.batch.parts:
-                    receipt = await self.storage.write(sent.batch, careful=careful)
+                    receipt = await self.storage.write(
+                        sent.batch, careful=careful, synced=sent.is_synced
+                    )
             except VariableConflict as conflict:
                 self._yield(sent, conflict)
             except StaleEpoch as stale:
@@ -505,7 +519,9 @@ class Worker:
         for sent in sents:
             while True:
                 try:
-                    receipt = await self.storage.write(sent.batch, careful=True)
+                    receipt = await self.storage.write(
+                        sent.batch, careful=True, synced=sent.is_synced
+                    )
                 except VariableConflict as conflict:
                     self._yield(sent, conflict)
                 except StorageError:
@@ -633,10 +649,13 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an experiment's queue is kept; the first that opens it decides."""
+    """How an experiment's queue is kept; the first that opens it decides, but for the durability,
+    which others may raise.
+    """
 
     flush_interval: float
     max_pending: int
+    durability: Durability
 
 
 async def _opened(storage: Storage, writable: bool) -> None:
