@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -17,6 +17,7 @@ from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.sqlite import reading
+from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.sql import find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
@@ -50,6 +51,7 @@ class SQLiteStorage:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._checkpoints: Checkpoints | None = None
         self._connection: aiosqlite.Connection | None = None
         self._is_synced = False
         self._logged: dict[int, int] = {}
@@ -74,7 +76,7 @@ class SQLiteStorage:
         # No busy timeout: the engine waits between attempts, so that a fork need not.
         self._connection = aiosqlite.connect(
             self._target(writable), uri=True, isolation_level=None, timeout=0,
-            cached_statements=256,
+            cached_statements=256, factory=_Connection,
         )  # fmt: skip
         try:
             # A cancelled one would leave the connection open, and its thread running.
@@ -82,6 +84,7 @@ class SQLiteStorage:
                 await self._call(_connect(self._connection))
             await self._run(_prepare, self._path, writable)
             self._is_synced = False
+            self._checkpoints = Checkpoints(self._path) if self._path != MEMORY else None
         except RuntimeError as error:
             # The interpreter is ending, and starts no more threads.
             self._connection = None
@@ -160,6 +163,8 @@ class SQLiteStorage:
                 pass
         if everything:
             await self._run(_give_back_pages)
+        if self._checkpoints and self._checkpoints.is_due():
+            await self._run(self._checkpoints.make)
 
     async def _is_worth_compacting(self, experiment_id: int, points: int) -> bool:
         """Whether the log has grown long, and its series have enough points to fill chunks."""
@@ -245,6 +250,18 @@ class SQLiteStorage:
             raise translated from error
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is opened and closed under the guard, as all else is done with it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with FORK_GUARD:
+            super().__init__(*args, **kwargs)
+
+    def close(self) -> None:
+        with FORK_GUARD:
+            super().close()
+
+
 async def _connect(connection: aiosqlite.Connection) -> None:
     try:
         await connection
@@ -299,6 +316,7 @@ def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> None:
         connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
     connection.execute('PRAGMA journal_mode = WAL')
     connection.execute('PRAGMA synchronous = NORMAL')
+    take_checkpoints_over(connection)
     if not is_ours:
         with transaction(connection):
             if not _is_ours(connection, path):
