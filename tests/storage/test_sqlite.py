@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from array import array
@@ -289,6 +290,27 @@ async def test_a_tail_reads_the_last_chunks_only(store: SQLiteStorage) -> None:
     assert reading is not None
     assert reading.end == 50_001
     assert 10 <= sum(map(len, reading.pieces)) < 10_000
+
+
+@pytest.mark.asyncio
+async def test_closing_a_file_that_was_cut_to_nothing_writes_nothing_to_it(path: Path) -> None:
+    storage = SQLiteStorage(str(path))
+    await storage.open(writable=True)
+    await storage.create_experiment('a')
+    os.truncate(path, 0)
+    with pytest.raises(StorageError, match='was cut to nothing'):
+        await storage.list_experiments()
+    await storage.close()
+    assert os.stat(path).st_size == 0
+
+
+@pytest.mark.asyncio
+async def test_the_last_close_leaves_nothing_beside_the_file(path: Path) -> None:
+    storage = SQLiteStorage(str(path))
+    await storage.open(writable=True)
+    await storage.create_experiment('a')
+    await storage.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.asyncio

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from neptune_async._storage.sqlite.file import StoreFile
 from neptune_async._storage.sqlite.sql import transaction
 
 logger = logging.getLogger('neptune_async')
@@ -44,9 +45,9 @@ class Checkpoints:
     only: to close a file of the store that SQLite has open drops SQLite's locks.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path).resolve()  # SQLite, too, looks for the -wal behind the links
-        self._wal = Path(f'{self._path}-wal')
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+        self._wal = Path(f'{file.path}-wal')
         self._size_before = 0
         self._warn_at = WARN_BYTES
 
@@ -78,10 +79,11 @@ class Checkpoints:
     @contextmanager
     def _nobody_commits(self) -> Iterator[None]:
         guard = sqlite3.connect(
-            f'file:{quote(str(self._path))}?mode=rw', uri=True, isolation_level=None, timeout=0
+            f'file:{quote(str(self._file.path))}?mode=rw', uri=True, isolation_level=None, timeout=0
         )
         try:
             with transaction(guard):
+                self._file.require_unmoved()  # else it guards another file than ours
                 yield
         finally:
             guard.close()

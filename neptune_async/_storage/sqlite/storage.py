@@ -15,10 +15,11 @@ import anyio
 
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
-from neptune_async._storage.forking import FORK_GUARD
+from neptune_async._storage.forking import FORK_GUARD, leak
 from neptune_async._storage.sqlite import reading
 from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
+from neptune_async._storage.sqlite.file import StoreFile
 from neptune_async._storage.sqlite.sql import find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
     delete_variables,
@@ -51,6 +52,7 @@ class SQLiteStorage:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._file: StoreFile | None = None
         self._checkpoints: Checkpoints | None = None
         self._connection: aiosqlite.Connection | None = None
         self._is_synced = False
@@ -82,9 +84,10 @@ class SQLiteStorage:
             # A cancelled one would leave the connection open, and its thread running.
             with anyio.CancelScope(shield=True):
                 await self._call(_connect(self._connection))
-            await self._run(_prepare, self._path, writable)
+            file = await self._run(_prepare, self._path, writable)
             self._is_synced = False
-            self._checkpoints = Checkpoints(self._path) if self._path != MEMORY else None
+            self._file = file
+            self._checkpoints = Checkpoints(file) if file and writable else None
         except RuntimeError as error:
             # The interpreter is ending, and starts no more threads.
             self._connection = None
@@ -95,6 +98,7 @@ class SQLiteStorage:
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
+        self._file = None
         if connection is not None:
             with anyio.CancelScope(shield=True):
                 await self._call(connection.close())
@@ -233,8 +237,12 @@ class SQLiteStorage:
         if connection is None:
             raise StorageError(f'the store {self._path} is not open')
 
+        file = self._file
+
         def attempt() -> T:
             with FORK_GUARD:
+                if file is not None:
+                    file.require_unmoved()
                 return function(connection._conn, *args, **kwargs)
 
         answer: Awaitable[T] = connection._execute(attempt)  # type: ignore[no-untyped-call]
@@ -251,7 +259,12 @@ class SQLiteStorage:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that is opened and closed under the guard, as all else is done with it."""
+    """A connection that is opened and closed under the guard, as all else is done with it.
+
+    :ivar file: what it is a connection to; None for memory.
+    """
+
+    file: StoreFile | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with FORK_GUARD:
@@ -259,7 +272,10 @@ class _Connection(sqlite3.Connection):
 
     def close(self) -> None:
         with FORK_GUARD:
-            super().close()
+            if self.file is None or self.file.may_be_closed():
+                super().close()
+            else:
+                leak(self)
 
 
 async def _connect(connection: aiosqlite.Connection) -> None:
@@ -280,7 +296,8 @@ def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
         if 'unable to open' in text:
             return StorageError(f'cannot open the store {path}: {_why_unopened(path) or text}')
         return StorageError(f'the store {path} failed: {text}')
-    if type(error) is sqlite3.DatabaseError:
+    # None of our statements violates a constraint, unless the file is not what it should be.
+    if type(error) is sqlite3.DatabaseError or isinstance(error, sqlite3.IntegrityError):
         return StorageFormatError(
             f'{path} is no store of neptune_async, or is damaged: {text}; '
             'nothing was changed; name another file, or restore this one'
@@ -302,15 +319,22 @@ def _why_unopened(path: str) -> str | None:
 # ── Opening ──────────────────────────────────────────────────────────────────
 
 
-def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> None:
-    """Make sure that the file is a store of ours; make it one if it is new and empty."""
+def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> StoreFile | None:
+    """Make sure that the file is a store of ours; make it one if it is new and empty.
+
+    :returns: the file, unless the store is in memory.
+    """
+    file = None
+    if path != MEMORY:
+        assert isinstance(connection, _Connection)
+        file = connection.file = StoreFile(path)
     # In one transaction: another process may be making the schema.
     with transaction(connection, 'DEFERRED'):
         is_ours = _is_ours(connection, path)
     if not writable:
         if not is_ours:
             raise StorageFormatError(f'{path} is empty: no experiment was ever stored in it')
-        return
+        return file
     if not is_ours:
         # Only before the first table: then a deleted log can be cut off the file's end.
         connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
@@ -321,6 +345,9 @@ def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> None:
         with transaction(connection):
             if not _is_ours(connection, path):
                 _create_schema(connection)
+    if file is not None:
+        file.remember_beside()
+    return file
 
 
 def _is_ours(connection: sqlite3.Connection, path: str) -> bool:

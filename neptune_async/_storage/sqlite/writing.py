@@ -202,9 +202,11 @@ def _apply_careful(
         connection.execute('SAVEPOINT operation')
         try:
             _apply(connection, experiment, [operation], deleted)
-        except sqlite3.OperationalError:
+        except (sqlite3.OperationalError, sqlite3.IntegrityError, StorageError):
             raise  # the store's fault, not the operation's
         except Exception as error:  # whatever the operation is, it must not take others along
+            if type(error) is sqlite3.DatabaseError:
+                raise  # the file is damaged
             connection.execute('ROLLBACK TO operation')
             rejections.append(
                 Rejection(
