@@ -29,6 +29,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
@@ -38,7 +39,7 @@ from neptune_async._model.operations import (
     POINT_FIELDS,
     variable_of,
 )
-from neptune_async._model.values import MAX_STEP, decode, encode_points
+from neptune_async._model.values import MAX_STEP, MAX_TEXT, decode, encode, encode_points
 
 CHUNK_POINTS = 8192
 """Points a full chunk has: a tail reads one, and its row overhead is below 0.02 bytes a point."""
@@ -135,6 +136,14 @@ class Chunk:
     steps: bytes | None
     times_form: Form
     times: bytes
+
+    @property
+    def head(self) -> tuple[Any, ...]:
+        """All but the columns, and the checksum of those, in the order of the table."""
+        return (
+            self.first, self.count, self.first_step, self.stride, self.largest_step,
+            self.last_time, self.values_form, self.steps_form, self.times_form, checksum(self),
+        )  # fmt: skip
 
     @property
     def end(self) -> SeriesEnd:
@@ -338,6 +347,14 @@ def checksum(chunk: Chunk) -> int:
     return zlib.crc32(chunk.times, crc)
 
 
+def head_checksum(variable_id: int, head: Sequence[Any]) -> int:
+    """Return the CRC-32 of all that a row of chunks holds but its columns.
+
+    :raises TypeError: when the head holds what no head can.
+    """
+    return zlib.crc32(encode([variable_id, *head]))
+
+
 def _packed_values(values: Values) -> tuple[Form, bytes]:
     if isinstance(values, array):
         return _packed_floats(values)
@@ -385,9 +402,11 @@ def unpacked(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
 
     :raises ValueError: when a column is not what its form and the count say.
     """
+    if not 1 <= chunk.count <= CHUNK_POINTS:
+        raise ValueError(f'a chunk cannot have {chunk.count} points')
     found: Stride | array[float] = array('d')
     if chunk.stride is not None:
-        found = Stride(chunk.first_step, chunk.stride, chunk.count)
+        found = _checked_stride(Stride(chunk.first_step, chunk.stride, chunk.count))
     elif steps:
         found = unpacked_floats(chunk.steps_form, chunk.steps or b'', chunk.count)
     return Points(
@@ -395,6 +414,14 @@ def unpacked(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
         unpacked_floats(chunk.times_form, chunk.times, chunk.count) if times else array('d'),
         unpacked_values(chunk.values_form, chunk.values, chunk.count),
     )
+
+
+def _checked_stride(steps: Stride) -> Stride:
+    if steps.first.is_integer() and steps.stride.is_integer():
+        last = int(steps.first) + int(steps.stride) * (steps.count - 1)
+        if abs(last) <= MAX_STEP:
+            return steps
+    raise ValueError(f'there are no {steps.count} steps from {steps.first} at {steps.stride}')
 
 
 def concatenated(pieces: Sequence[Points]) -> Points:
@@ -420,11 +447,14 @@ def unpacked_values(form: str, stored: bytes, count: int) -> Values:
 
     :raises ValueError: when the bytes are not what the form and the count say.
     """
-    if not form.startswith('json'):
+    if form not in ('json', 'json+zlib'):
         return unpacked_floats(form, stored, count)
-    values = decode(_inflated(stored) if form == 'json+zlib' else stored)
+    most = count * (4 * MAX_TEXT + 64)
+    values = decode(_inflated(stored, most) if form == 'json+zlib' else stored)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f'a column of {count} values holds something else')
+    if not all(isinstance(value, (str, datetime)) for value in values):
+        raise ValueError('a column of texts and datetimes holds something else')
     return values
 
 
@@ -433,7 +463,9 @@ def unpacked_floats(form: str | None, stored: bytes, count: int) -> array[float]
 
     :raises ValueError: when the bytes are not what the form and the count say.
     """
-    raw = stored if form == 'f8' else _inflated(stored)
+    if form not in ('f8', 'f8+zlib', 'ulp'):
+        raise ValueError(f'a column cannot have the form {form!r}')
+    raw = stored if form == 'f8' else _inflated(stored, 8 * count)
     if len(raw) != 8 * count:
         raise ValueError(f'a column of {count} numbers has {len(raw)} bytes')
     if form != 'ulp':
@@ -449,11 +481,17 @@ def unpacked_floats(form: str | None, stored: bytes, count: int) -> array[float]
     return floats
 
 
-def _inflated(stored: bytes) -> bytes:
+def _inflated(stored: bytes, most: int) -> bytes:
+    """Decompress; never to more bytes than there may be, whatever is claimed of them."""
+    inflater = zlib.decompressobj()
     try:
-        return zlib.decompress(stored)
+        # One more: what is at an end is seen only after it.
+        raw = inflater.decompress(stored, most + 1)
     except zlib.error as error:
         raise ValueError(f'a column does not decompress: {error}') from None
+    if len(raw) > most or not inflater.eof or inflater.unused_data:
+        raise ValueError(f'a column does not decompress to {most} bytes at most')
+    return raw
 
 
 def little_endian(numbers: array[Any]) -> array[Any]:

@@ -17,14 +17,17 @@ The file has ``application_id`` 0x4E415379 ('NASy') and its schema's version in
     logged: ``first`` counts the points before. Columns are packed in the forms
     of ``neptune_async._storage.chunks``; without ``stride`` there is a column
     of steps, else step i is ``first_step + stride * i``. ``largest_step`` and
-    ``last_time`` tell where the series stands at the end of the row, ``crc32``
-    is that of values, steps and times, one after the other.
+    ``last_time`` tell where the series stands at the end of the row. ``crc32``
+    is that of values, steps and times, one after the other; ``head_crc32`` is
+    that of the JSON list, without spaces, of all columns before it, in their order.
 ``log``
     Points that were not made into chunks yet, of all series of an experiment,
     a row a flush. Form ``f8``: four float64 a point, little endian: twice the
     variable's id (plus one where the user gave the timestamp), the step (NaN:
     one more than the largest before it), the timestamp, the value. Form
-    ``json``: a list of such points whose values are str or datetime.
+    ``json``: a list of such points whose values are str or datetime. ``crc32``
+    is that of the points and, behind them, of the JSON list, without spaces, of
+    ``experiment_id``, ``form`` and ``count``.
 ``writers``
     The last batch of each process that wrote, so that a batch that is sent
     twice is stored once.

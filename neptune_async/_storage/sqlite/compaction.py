@@ -16,19 +16,21 @@ from neptune_async._storage.chunks import (
     Columns,
     Points,
     SeriesEnd,
-    checksum,
     columns_by_variable,
     concatenated,
+    head_checksum,
     packed,
     resolved,
     text_columns_by_variable,
 )
 from neptune_async._storage.sqlite.reading import (
+    HEAD_COLUMNS,
     ChunkTail,
     decoded_log_row,
     end_of,
     find_tail,
     read_chunk,
+    tail_of,
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
@@ -110,7 +112,7 @@ def _oldest_rows(connection: sqlite3.Connection, experiment_id: int) -> _Log:
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? ORDER BY id',
         (experiment_id,),
     ):
-        points = decoded_log_row(*row)
+        points = decoded_log_row(experiment_id, *row)
         if isinstance(points, array):
             log.floats += points
         else:
@@ -157,11 +159,11 @@ def _ends(
         ).fetchall()
     )
     for variable_id, *tail in connection.execute(
-        'SELECT variable_id, max(first), count, largest_step, last_time FROM chunks '
+        f'SELECT variable_id, {HEAD_COLUMNS}, max(first) FROM chunks '
         'WHERE variable_id IN (SELECT value FROM json_each(?)) GROUP BY variable_id',
         (ids,),
     ).fetchall():
-        ends[variable_id] = ChunkTail(*tail)
+        ends[variable_id] = tail_of(variable_id, tail[:-1])
     return ends
 
 
@@ -204,15 +206,10 @@ def _apply(connection: sqlite3.Connection, rewrite: _Rewrite) -> None:
     )
     insert_rows(
         connection,
-        'INSERT INTO chunks (variable_id, first, count, first_step, stride, largest_step, '
-        'last_time, crc32, values_form, steps_form, times_form, "values", steps, times) '
-        'VALUES {rows}',
+        f'INSERT INTO chunks (variable_id, {HEAD_COLUMNS}, "values", steps, times) VALUES {{rows}}',
         [
-            (
-                variable_id, c.first, c.count, c.first_step, c.stride, c.largest_step,
-                c.last_time, checksum(c), c.values_form, c.steps_form, c.times_form,
-                c.values, c.steps, c.times,
-            )
+            (variable_id, *head, head_checksum(variable_id, head), c.values, c.steps, c.times)
             for variable_id, c in rewrite.added
+            for head in [c.head]
         ],
-    )  # fmt: skip
+    )

@@ -16,7 +16,7 @@ from neptune_async._model.operations import (
     point_key,
     variable_of,
 )
-from neptune_async._model.values import decode
+from neptune_async._model.values import decode, encode
 from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import (
     Chunk,
@@ -26,19 +26,22 @@ from neptune_async._storage.chunks import (
     checksum,
     columns_of,
     expanded,
+    head_checksum,
     joined,
     little_endian,
     resolved,
     text_columns_by_variable,
     unpacked,
 )
+from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.sql import below, find_variable, transaction
 from neptune_async.exceptions import StorageFormatError
 
-_CHUNK_COLUMNS = (
+HEAD_COLUMNS = (
     'first, count, first_step, stride, largest_step, last_time, '
-    'values_form, "values", steps_form, steps, times_form, times, crc32'
+    'values_form, steps_form, times_form, crc32, head_crc32'
 )
+_CHUNK_COLUMNS = f'{HEAD_COLUMNS}, "values", steps, times'
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def read_set(
 
 
 def read_series(
-    connection: sqlite3.Connection,
+    connection: StoreConnection,
     experiment_id: int,
     path: str,
     window: Window,
@@ -115,7 +118,7 @@ def read_series(
         start = window.first
         if window.last is not None:
             start = max(start, end.count + sum(map(len, fresh)) - window.last)
-        chunks = _read_chunks(connection, variable.id, start) if start < end.count else []
+        chunks = _read_chunks(connection, variable.id, start, end.count)
     return SeriesReading(
         variable,
         chunks[0].first if chunks else end.count,
@@ -123,7 +126,7 @@ def read_series(
     )
 
 
-def largest_steps(connection: sqlite3.Connection, experiment_id: int) -> dict[str, float]:
+def largest_steps(connection: StoreConnection, experiment_id: int) -> dict[str, float]:
     """Return the largest step of each series that has points, by path."""
     largest = {}
     with transaction(connection, 'DEFERRED'):
@@ -143,11 +146,23 @@ def find_tail(
 ) -> ChunkTail | None:
     """Return the last chunk of a series, or the last before a position, without its points."""
     row = connection.execute(
-        'SELECT first, count, largest_step, last_time FROM chunks '
+        f'SELECT {HEAD_COLUMNS} FROM chunks '
         'WHERE variable_id = ? AND first < ? ORDER BY first DESC LIMIT 1',
         (variable_id, 2**62 if before is None else before),
     ).fetchone()
-    return row and ChunkTail(*row)
+    return row and tail_of(variable_id, row)
+
+
+def tail_of(variable_id: int, head: Sequence[Any]) -> ChunkTail:
+    """Return what the head of a chunk says, with its checksum at the end, if that is right."""
+    first, count, _, _, largest_step, last_time, *_ = head
+    try:
+        is_whole = head_checksum(variable_id, head[:-1]) == head[-1]
+    except TypeError:
+        is_whole = False
+    if not is_whole:
+        raise StorageFormatError(_damaged(f'the chunk of variable {variable_id} at point {first}'))
+    return ChunkTail(first, count, largest_step, last_time)
 
 
 def end_of(tail: ChunkTail | None) -> SeriesEnd:
@@ -172,23 +187,50 @@ def unpack_chunk(chunk: Chunk, steps: bool = True, times: bool = True) -> Points
         raise StorageFormatError(_damaged(f'a chunk at point {chunk.first}', error)) from error
 
 
-def decoded_log_row(form: str, count: int, crc32: int, stored: bytes) -> array[float] | list[Any]:
+def log_checksum(experiment_id: int, form: str, count: int, crc32: int) -> int:
+    """Return the CRC-32 of a row of the log.
+
+    :param crc32: that of its points.
+    """
+    return zlib.crc32(encode([experiment_id, form, count]), crc32)
+
+
+def decoded_log_row(
+    experiment_id: int, form: str, count: int, crc32: int, stored: bytes
+) -> array[float] | list[Any]:
     """Return the points of a log row: interleaved floats, or rows with a text or datetime."""
-    if zlib.crc32(stored) != crc32:
-        raise StorageFormatError(_damaged('a row of the log'))
-    points: array[float] | list[Any] = (
-        decode(stored) if form == 'json' else little_endian(array('d', stored))
-    )
-    fields = 1 if form == 'json' else POINT_FIELDS
-    if len(points) != count * fields:
-        raise StorageFormatError(_damaged('a row of the log', 'it has another number of points'))
+    try:
+        if log_checksum(experiment_id, form, count, zlib.crc32(stored)) != crc32:
+            raise ValueError('its checksum differs')
+        points: array[float] | list[Any] = (
+            decode(stored) if form == 'json' else little_endian(array('d', stored))
+        )
+        fields = 1 if form == 'json' else POINT_FIELDS
+        if len(points) != count * fields:
+            raise ValueError('it has another number of points')
+    except (TypeError, ValueError) as error:
+        raise StorageFormatError(_damaged('a row of the log', error)) from error
     return points
 
 
-def _logged(
-    connection: sqlite3.Connection, experiment_id: int, variable: Variable
-) -> list[Columns]:
+def _verify_log(connection: StoreConnection, experiment_id: int) -> None:
+    """Look for damage in the rows that no read of this connection has seen yet.
+
+    A row whose points or form are damaged might else be passed over when
+    those of a series are looked for.
+    """
+    for row_id, form, count, crc32, stored in connection.execute(
+        'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? AND id > ? '
+        'ORDER BY id',
+        (experiment_id, connection.verified.get(experiment_id, 0)),
+    ):
+        decoded_log_row(experiment_id, form, count, crc32, stored)
+        connection.verified[experiment_id] = row_id
+
+
+def _logged(connection: StoreConnection, experiment_id: int, variable: Variable) -> list[Columns]:
     """Return the points of a series that are not in chunks yet, one piece a log row."""
+    _verify_log(connection, experiment_id)
     if variable.content != 'float':
         rows = connection.execute(
             'SELECT form, count, crc32, points FROM log '
@@ -197,7 +239,7 @@ def _logged(
         ).fetchall()
         texts: list[Any] = []
         for row in rows:
-            texts += decoded_log_row(*row)
+            texts += decoded_log_row(experiment_id, *row)
         own = [text for text in texts if variable_of(text[0]) == variable.id]
         return [columns for _, columns in text_columns_by_variable(own)]
     # SQLite looks for the key, in both its forms, much faster than Python would. Bytes that
@@ -211,33 +253,56 @@ def _logged(
         'AND (instr(points, ?) OR instr(points, ?)) ORDER BY id',
         (experiment_id, *keys),
     ).fetchall()
-    pieces = (columns_of(variable.id, _floats(*row)) for row in rows)
+    pieces = (columns_of(variable.id, _floats(experiment_id, *row)) for row in rows)
     return [piece for piece in pieces if len(piece.keys)]
 
 
-def _floats(form: str, count: int, crc32: int, stored: bytes) -> array[float]:
-    points = decoded_log_row(form, count, crc32, stored)
+def _floats(experiment_id: int, form: str, count: int, crc32: int, stored: bytes) -> array[float]:
+    points = decoded_log_row(experiment_id, form, count, crc32, stored)
     assert isinstance(points, array)
     return points
 
 
-def _read_chunks(connection: sqlite3.Connection, variable_id: int, start: int) -> list[Chunk]:
-    """Return the chunks of a series from the one on that holds the point at a position."""
+def _read_chunks(
+    connection: sqlite3.Connection, variable_id: int, start: int, end: int
+) -> list[Chunk]:
+    """Return the chunks of a series from the one on that holds the point at a position.
+
+    :param end: how many points the series has in chunks.
+    """
+    if start >= end:
+        return []
     rows = connection.execute(
-        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = :id AND first >= '
-        '(SELECT max(first) FROM chunks WHERE variable_id = :id AND first <= :start) '
+        # From the beginning, all: one whose position is damaged is to be found, too.
+        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = :id AND (:start = 0 OR first >= '
+        '(SELECT max(first) FROM chunks WHERE variable_id = :id AND first <= :start)) '
         'ORDER BY first',
         {'id': variable_id, 'start': start},
     )
-    return [_chunk(variable_id, row) for row in rows.fetchall()]
+    chunks = [_chunk(variable_id, row) for row in rows.fetchall()]
+    ends = [chunk.end.count for chunk in chunks]
+    if [chunk.first for chunk in chunks[1:]] != ends[:-1] or ends[-1:] != [end]:
+        raise StorageFormatError(
+            _damaged(f'variable {variable_id}', 'some of its chunks are missing')
+        )
+    return chunks
 
 
 def _chunk(variable_id: int, row: tuple[Any, ...]) -> Chunk:
-    chunk = Chunk(*row[:-1])
-    if checksum(chunk) != row[-1]:
-        raise StorageFormatError(
-            _damaged(f'the chunk of variable {variable_id} at point {chunk.first}')
-        )
+    *head, values, steps, times = row
+    tail_of(variable_id, head)
+    first, count, first_step, stride, largest_step, last_time = head[:6]
+    values_form, steps_form, times_form, crc32, _ = head[6:]
+    chunk = Chunk(
+        first, count, first_step, stride, largest_step, last_time,
+        values_form, values, steps_form, steps, times_form, times,
+    )  # fmt: skip
+    try:
+        is_whole = checksum(chunk) == crc32
+    except TypeError:  # what should be bytes is something else
+        is_whole = False
+    if not is_whole:
+        raise StorageFormatError(_damaged(f'the chunk of variable {variable_id} at point {first}'))
     return chunk
 
 

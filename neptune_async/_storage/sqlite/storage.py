@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -15,10 +15,11 @@ import anyio
 
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import ExperimentRecord, Receipt, SeriesReading, Window
-from neptune_async._storage.forking import FORK_GUARD, leak
+from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.sqlite import reading
 from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
+from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.file import StoreFile
 from neptune_async._storage.sqlite.sql import find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
@@ -52,7 +53,6 @@ class SQLiteStorage:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: StoreFile | None = None
         self._checkpoints: Checkpoints | None = None
         self._connection: aiosqlite.Connection | None = None
         self._is_synced = False
@@ -78,7 +78,7 @@ class SQLiteStorage:
         # No busy timeout: the engine waits between attempts, so that a fork need not.
         self._connection = aiosqlite.connect(
             self._target(writable), uri=True, isolation_level=None, timeout=0,
-            cached_statements=256, factory=_Connection,
+            cached_statements=256, factory=StoreConnection,
         )  # fmt: skip
         try:
             # A cancelled one would leave the connection open, and its thread running.
@@ -86,7 +86,6 @@ class SQLiteStorage:
                 await self._call(_connect(self._connection))
             file = await self._run(_prepare, self._path, writable)
             self._is_synced = False
-            self._file = file
             self._checkpoints = Checkpoints(file) if file and writable else None
         except RuntimeError as error:
             # The interpreter is ending, and starts no more threads.
@@ -98,7 +97,6 @@ class SQLiteStorage:
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
-        self._file = None
         if connection is not None:
             with anyio.CancelScope(shield=True):
                 await self._call(connection.close())
@@ -223,7 +221,7 @@ class SQLiteStorage:
 
     async def _run(
         self,
-        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        function: Callable[Concatenate[StoreConnection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
@@ -237,13 +235,13 @@ class SQLiteStorage:
         if connection is None:
             raise StorageError(f'the store {self._path} is not open')
 
-        file = self._file
-
         def attempt() -> T:
+            opened = connection._conn
+            assert isinstance(opened, StoreConnection)
             with FORK_GUARD:
-                if file is not None:
-                    file.require_unmoved()
-                return function(connection._conn, *args, **kwargs)
+                if opened.file is not None:
+                    opened.file.require_unmoved()
+                return function(opened, *args, **kwargs)
 
         answer: Awaitable[T] = connection._execute(attempt)  # type: ignore[no-untyped-call]
         return await self._call(answer)
@@ -256,26 +254,6 @@ class SQLiteStorage:
             if translated is None:
                 raise
             raise translated from error
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that is opened and closed under the guard, as all else is done with it.
-
-    :ivar file: what it is a connection to; None for memory.
-    """
-
-    file: StoreFile | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with FORK_GUARD:
-            super().__init__(*args, **kwargs)
-
-    def close(self) -> None:
-        with FORK_GUARD:
-            if self.file is None or self.file.may_be_closed():
-                super().close()
-            else:
-                leak(self)
 
 
 async def _connect(connection: aiosqlite.Connection) -> None:
@@ -319,21 +297,19 @@ def _why_unopened(path: str) -> str | None:
 # ── Opening ──────────────────────────────────────────────────────────────────
 
 
-def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> StoreFile | None:
+def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFile | None:
     """Make sure that the file is a store of ours; make it one if it is new and empty.
 
     :returns: the file, unless the store is in memory.
     """
-    file = None
-    if path != MEMORY:
-        assert isinstance(connection, _Connection)
-        file = connection.file = StoreFile(path)
+    file = None if path == MEMORY else StoreFile(path)
     # In one transaction: another process may be making the schema.
     with transaction(connection, 'DEFERRED'):
         is_ours = _is_ours(connection, path)
     if not writable:
         if not is_ours:
             raise StorageFormatError(f'{path} is empty: no experiment was ever stored in it')
+        connection.file = file
         return file
     if not is_ours:
         # Only before the first table: then a deleted log can be cut off the file's end.
@@ -347,6 +323,7 @@ def _prepare(connection: sqlite3.Connection, path: str, writable: bool) -> Store
                 _create_schema(connection)
     if file is not None:
         file.remember_beside()
+    connection.file = file
     return file
 
 

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 from neptune_async._model.operations import (
     POINT,
@@ -29,9 +30,11 @@ from neptune_async._model.operations import (
 from neptune_async._model.values import encode, encode_points
 from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, VariableConflict
 from neptune_async._storage.chunks import little_endian
-from neptune_async._storage.sqlite.reading import decoded_log_row
+from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
 from neptune_async.exceptions import Rejection, StorageError
+
+_LogRow: TypeAlias = tuple[str, int, int, bytes]
 
 _TEXT_ROW = 2**24
 """Characters of texts after which a new log row begins: a row is read as a whole."""
@@ -76,7 +79,7 @@ def _is_next(connection: sqlite3.Connection, batch: Batch) -> bool:
 def _apply_part(
     connection: sqlite3.Connection,
     part: Part,
-    log_rows: Sequence[tuple[object, ...]],
+    log_rows: Sequence[_LogRow],
     receipt: Receipt,
     careful: bool,
 ) -> None:
@@ -98,7 +101,7 @@ def _apply_part(
         )
     connection.executemany(
         'INSERT INTO log (experiment_id, form, count, crc32, points) VALUES (?, ?, ?, ?, ?)',
-        [(experiment.id, *row) for row in log_rows],
+        [_sealed(experiment.id, row) for row in log_rows],
     )
     receipt.experiments[part.experiment_id] = experiment
     receipt.rejections += part.rejections
@@ -326,14 +329,20 @@ def _insert_rejections(connection: sqlite3.Connection, rejections: Sequence[Reje
 # ── The log ──────────────────────────────────────────────────────────────────
 
 
-def _log_rows(part: Part) -> Iterator[tuple[object, ...]]:
-    """Yield the rows that hold a part's points: form, count, checksum, points."""
+def _log_rows(part: Part) -> Iterator[_LogRow]:
+    """Yield the rows that hold a part's points: form, count, the points' checksum, points."""
     if part.points:
         raw = little_endian(part.points).tobytes()
         yield 'f8', len(part.points) // POINT_FIELDS, zlib.crc32(raw), raw
     for texts in _split(part.texts):
         encoded = encode_points([list(point) for point in texts])
         yield 'json', len(texts), zlib.crc32(encoded), encoded
+
+
+def _sealed(experiment_id: int, row: _LogRow) -> tuple[object, ...]:
+    """Return what is stored of a log row: only now is it known of which experiment it is."""
+    form, count, crc32, points = row
+    return experiment_id, form, count, log_checksum(experiment_id, form, count, crc32), points
 
 
 def _split(texts: Sequence[TextPoint]) -> Iterator[list[TextPoint]]:
@@ -361,7 +370,7 @@ def _purge_log(
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ?', (experiment_id,)
     )
     for row_id, form, *row in rows.fetchall():
-        points = decoded_log_row(form, *row)
+        points = decoded_log_row(experiment_id, form, *row)
         part = Part(experiment_id, '', None)
         if isinstance(points, array):
             part.points = points
@@ -375,7 +384,7 @@ def _purge_log(
         connection.executemany(
             'INSERT INTO log (id, experiment_id, form, count, crc32, points) '
             'VALUES (?, ?, ?, ?, ?, ?)',
-            [(row_id, experiment_id, *rest) for rest in _log_rows(left)],
+            [(row_id, *_sealed(experiment_id, rest)) for rest in _log_rows(left)],
         )
 
 
