@@ -127,6 +127,17 @@ def bench_peers(session: nox.Session) -> None:
     session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *session.posargs)
 
 
+@nox.session(default=False, python='3.11')
+def fuzz(session: nox.Session) -> None:
+    """Feed the decoders of chunks and spill files with bytes until told to stop, a minute if not.
+
+    What follows ``--`` goes to libFuzzer: ``nox -s fuzz -- -max_total_time=600``.
+    """
+    session.install('-e', '.', *group('fuzz'))
+    options = session.posargs or ['-max_total_time=60']
+    session.run('python', 'tests/faults/fuzz.py', '-rss_limit_mb=2048', '-timeout=10', *options)
+
+
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Inject every failure, with ten times the trials, and print the table."""

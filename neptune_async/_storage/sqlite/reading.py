@@ -8,6 +8,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from neptune_async._model.operations import (
@@ -208,9 +209,20 @@ def decoded_log_row(
         fields = 1 if form == 'json' else POINT_FIELDS
         if len(points) != count * fields:
             raise ValueError('it has another number of points')
+        if isinstance(points, list) and not all(map(_is_text_point, points)):
+            raise ValueError('it holds something else than points')
     except (TypeError, ValueError) as error:
         raise StorageFormatError(_damaged('a row of the log', error)) from error
     return points
+
+
+def _is_text_point(point: Any) -> bool:
+    return (
+        isinstance(point, list)
+        and [type(field) for field in point[:3]] == [float, float, float]
+        and len(point) == POINT_FIELDS
+        and isinstance(point[3], (str, datetime))
+    )
 
 
 def _verify_log(connection: StoreConnection, experiment_id: int) -> None:
