@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
+from neptune_async._storage.filesystem import network_file_system
 from neptune_async.exceptions import StorageError
 
 _Identity: TypeAlias = tuple[int, int]
@@ -22,10 +23,12 @@ class StoreFile:
     """A store's file, and the files beside it that are SQLite's, as they are named on the disk.
 
     :ivar path: where it is, with no symbolic link on the way, as SQLite sees it.
+    :ivar network: the network file system that it is on; None for a local one.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).resolve()
+        self.network = network_file_system(self.path.parent)
         self._identity = _identity(self.path)
         self._beside: dict[Path, _Identity] = {}
         self._aside: dict[Path, Path] = {}

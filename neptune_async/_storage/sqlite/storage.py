@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,8 @@ from neptune_async._storage.sqlite.writing import (
     write_batch,
 )
 from neptune_async.exceptions import StorageBusyError, StorageError, StorageFormatError
+
+logger = logging.getLogger('neptune_async')
 
 APPLICATION_ID = 0x4E415379  # 'NASy', what `file` and PRAGMA application_id show
 SCHEMA_VERSION = 1
@@ -129,7 +132,7 @@ class SQLiteStorage:
         return receipt
 
     def _write(
-        self, connection: sqlite3.Connection, batch: Batch, careful: bool, synced: bool
+        self, connection: StoreConnection, batch: Batch, careful: bool, synced: bool
     ) -> Receipt:
         self._set_synced(connection, synced)
         return write_batch(connection, batch, careful)
@@ -137,15 +140,17 @@ class SQLiteStorage:
     async def sync(self) -> None:
         await self._run(self._sync)
 
-    def _sync(self, connection: sqlite3.Connection) -> None:
+    def _sync(self, connection: StoreConnection) -> None:
         self._set_synced(connection, True)
         with transaction(connection):
             # To set what is set already writes a page: an UPDATE that changes nothing does not,
             # and a commit without a page is not forced to disk.
             connection.execute(f'PRAGMA application_id = {APPLICATION_ID}')
 
-    def _set_synced(self, connection: sqlite3.Connection, synced: bool) -> None:
+    def _set_synced(self, connection: StoreConnection, synced: bool) -> None:
         """Have each commit from now on be forced to disk, or leave that to checkpoints."""
+        if connection.file and connection.file.network:
+            return  # with a rollback journal each commit is, or the file would not stay whole
         if synced != self._is_synced:
             connection.execute(f'PRAGMA synchronous = {"FULL" if synced else "NORMAL"}')
             # On macOS, where fsync leaves the data in the disk's own cache.
@@ -314,9 +319,12 @@ def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFil
     if not is_ours:
         # Only before the first table: then a deleted log can be cut off the file's end.
         connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
-    connection.execute('PRAGMA journal_mode = WAL')
-    connection.execute('PRAGMA synchronous = NORMAL')
-    take_checkpoints_over(connection)
+    if file is not None and file.network:
+        _keep_out_of_wal(connection, path, file.network)
+    else:
+        connection.execute('PRAGMA journal_mode = WAL')
+        connection.execute('PRAGMA synchronous = NORMAL')
+        take_checkpoints_over(connection)
     if not is_ours:
         with transaction(connection):
             if not _is_ours(connection, path):
@@ -325,6 +333,26 @@ def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFil
         file.remember_beside()
     connection.file = file
     return file
+
+
+def _keep_out_of_wal(connection: sqlite3.Connection, path: str, network: str) -> None:
+    """Use a rollback journal: a -wal needs memory that all who have the file open share."""
+    try:
+        ((mode,),) = connection.execute('PRAGMA journal_mode = DELETE').fetchall()
+    except sqlite3.OperationalError:
+        mode = 'wal'
+    if mode != 'delete':
+        raise StorageBusyError(
+            f'the store {path} is on a network file system ({network}) and in WAL mode, which '
+            'does not work there, and cannot be taken out of it while other processes have it open'
+        )
+    connection.execute('PRAGMA synchronous = FULL')
+    logger.warning(
+        '%s is on a network file system (%s), where locks between machines cannot be relied on: '
+        'only one machine may write to it; better name a file on a local disk, and copy it when '
+        'the run is over',
+        path, network,
+    )  # fmt: skip
 
 
 def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
