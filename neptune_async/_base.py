@@ -20,7 +20,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
-from neptune_async._engine import lifecycle
+from neptune_async._engine import journal, lifecycle
 from neptune_async._engine.entries import NO_ENTRY, Entry
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
@@ -76,6 +76,8 @@ class BaseExperiment(Generic[View]):
         _check_arguments(name, mode, flush_interval, max_pending, overflow, durability)
         self._wanted_name = None if name is None else checked_name(name)
         self._url = registry.MEMORY if mode == 'disabled' else registry.resolve(storage)
+        if durability == 'call' and mode not in ('disabled', 'read'):
+            self._require_journal()
         self._mode: Mode = mode
         self._echo = _Echo() if _echo_is_on(echo) else None
         self._options = Options(flush_interval, max_pending, durability)
@@ -87,6 +89,17 @@ class BaseExperiment(Generic[View]):
         self._kept: list[BaseView] = []
         self._is_closed = False
         self._shared: ExperimentState | None = None
+
+    def _require_journal(self) -> None:
+        if self._url == registry.MEMORY:
+            raise InvalidArgumentError(
+                "durability='call' needs a store in a file: what is in memory survives nothing"
+            )
+        if not journal.IS_AVAILABLE:
+            raise InvalidArgumentError(
+                "durability='call' needs file locks that this system does not have; "
+                "choose 'interval' or 'power'"
+            )
 
     def _policy(self, overflow: Overflow) -> Policy:
         return overflow
@@ -312,7 +325,7 @@ class BaseView:
         if len(queue.points) + len(points) > queue.mark:
             return False
         # One call for all: the worker then takes all or none of them.
-        queue.append_point(array('d', points).tobytes())
+        queue.append_points(array('d', points).tobytes())
         return True
 
     def _log(self, value: object, step: object, timestamp: object) -> None:

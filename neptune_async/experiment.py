@@ -177,9 +177,11 @@ class Experiment(BaseExperiment[ExperimentView]):
     :param overflow: what a write does then: ``block`` waits for room, ``drop``
         drops and counts, ``raise`` raises ``QueueFullError``.
     :param durability: from when on a write survives the death of the process:
-        ``interval``, once ``flush_interval`` and a commit are over; ``power``, as
-        that, and every commit is forced to disk, so that it survives a power
-        failure, too.
+        ``interval``, once ``flush_interval`` and a commit are over; ``call``, when
+        the call returns (it is in a journal then, a mapped file beside the
+        store, which the next open takes in; not on Windows); ``power``, as
+        ``interval``, and every commit is forced to disk, so that it survives a
+        power failure, too.
     :param strict: False counts a write that is refused, and warns of the first,
         instead of raising.
     :param on_error: called on the worker's thread when storage starts to fail,

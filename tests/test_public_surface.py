@@ -33,7 +33,7 @@ def test_the_public_names() -> None:
 def test_both_faces_take_the_same_arguments() -> None:
     signature = (
         'name=None, *, storage=None, mode=resume, echo=None, flush_interval=0.2, '
-        'max_pending=200000, overflow=block, strict=True, on_error=None'
+        'max_pending=200000, overflow=block, durability=interval, strict=True, on_error=None'
     )
     for face in (Experiment, AsyncExperiment):
         parameters = inspect.signature(face).parameters.values()

@@ -51,6 +51,7 @@ class Kept:
             self._fault = error
             return
         self._sents = []
+        self.release()
         for name, count in self.counts.items():
             self.states[name].queue.spill(count)
 
@@ -69,6 +70,12 @@ class Kept:
         if self._fault is None:
             return 'the store is in memory'
         return f'they could not be stored in {location} ({why}), nor kept in a file ({self._fault})'
+
+    def release(self) -> None:
+        """Have journals forget the batches, which are stored, or in the file."""
+        for writer, number in self.identities:
+            for state in self.states.values():
+                state.queue.release(writer, number)
 
     def remove(self) -> None:
         """Remove the file, once storage has the batches."""

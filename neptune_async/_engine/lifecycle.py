@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 
+from neptune_async._engine import journal
 from neptune_async._engine.state import ExperimentState
 from neptune_async._engine.worker import Worker
 from neptune_async._storage import registry
@@ -88,6 +89,8 @@ def _finish() -> None:
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: no more waiting
         spill(worker, states)
+        for state in states:
+            state.queue.end()
 
 
 # Handlers that the user registers after this import run before it, and may still log.
@@ -132,6 +135,7 @@ def _forget_parent() -> None:
     """
     global _lock
     _lock = threading.RLock()
+    journal.forget_parent()
     for worker in _workers:
         worker.abandon()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from neptune_async._engine.buffers import Buffer, JournaledBuffer, MemoryBuffer
+from neptune_async._engine.journal import Journal
 from neptune_async._model.operations import (
     POINT_FIELDS,
     CreateVariable,
@@ -80,24 +82,27 @@ class Queue:
     else happens under ``lock``, which a signal handler or a finalizer may
     enter again.
 
-    :ivar points: ``POINT`` records.
-    :ivar append_point: takes the bytes of ``POINT.pack``.
+    :ivar points, append_point, append_points: those of the buffer.
+    :ivar writing: what to hold while operations are put: the lock; and with a
+        journal, what writes them to it before the lock is free again.
     :ivar mark: the length of ``points`` from which on a caller has to go
         through ``admit``: 0 while the worker sleeps or the queue is closed.
+    :ivar hurry_at: how many operations wake the worker before its interval is over.
     :ivar settled: how many of the taken operations are committed or rejected.
     :ivar spilled: how many of those that are not settled wait in a file instead of memory.
     """
 
     __slots__ = (
+        '_buffer',
         '_consumer',
         '_dropped',
         '_full_reported',
         '_has_room',
-        '_hurry_at',
         '_in_flight_since',
         '_is_awake',
         '_is_finished',
         '_is_hurried',
+        '_make_journal',
         '_operations',
         '_others',
         '_refused',
@@ -105,8 +110,11 @@ class Queue:
         '_spilled_since',
         '_taken',
         '_texts',
+        '_unjournaled',
         'append_point',
+        'append_points',
         'committed',
+        'hurry_at',
         'lock',
         'mark',
         'max_pending',
@@ -115,14 +123,16 @@ class Queue:
         'rejected',
         'settled',
         'spilled',
+        'writing',
     )
 
     def __init__(self, name: str, max_pending: int, consumer: Consumer) -> None:
         self.name = name
         self.max_pending = max_pending
         # Woken at the limit, the worker would come too late for a policy that does not wait.
-        self._hurry_at = min(_HURRY, max(1, max_pending // 2))
+        self.hurry_at = min(_HURRY, max(1, max_pending // 2))
         self._consumer = consumer
+        self._make_journal: Callable[[], Journal] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -130,10 +140,9 @@ class Queue:
         # The lock may be held by a thread that the child does not have.
         self.lock = threading.RLock()
         self._has_room = threading.Condition(self.lock)
-        self.points = array('d')
-        self.append_point = (
-            self.points.frombytes if _gil_is_enabled() else self._append_point_locked
-        )
+        self.writing: AbstractContextManager[object] = self.lock
+        self._unjournaled: tuple[list[Operation], list[TextPoint]] | None = None
+        self._use(MemoryBuffer(self.lock))
         self._texts: list[TextPoint] = []
         self._operations: list[Operation] = []
         self._others = 0
@@ -144,9 +153,64 @@ class Queue:
         self._full_reported = self._is_finished = False
         self.mark = 0
 
-    def _append_point_locked(self, point: bytes) -> None:
+    def _use(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self.points = buffer.points
+        self.append_point, self.append_points = buffer.append_point, buffer.append_points
+
+    # ── The journal ──────────────────────────────────────────────────────────
+
+    def keep_journal(self, make: Callable[[], Journal]) -> None:
+        """Have all that is put from now on be in a journal at once, in forked children, too.
+
+        :raises OSError: it cannot be made.
+        """
         with self.lock:
-            self.points.frombytes(point)
+            if self._make_journal is None:
+                self._begin_journal(make())
+                self._make_journal = make
+
+    def _begin_journal(self, journal: Journal) -> None:
+        before = self._buffer
+        assert isinstance(before, MemoryBuffer)
+        self._use(JournaledBuffer(self.name, self.lock, journal, before))
+        self._unjournaled = ([], [])
+        self.writing = _Journaling(self)
+
+    def _begin_journal_in_child(self, make: Callable[[], Journal]) -> None:
+        try:
+            self._begin_journal(make())
+        except OSError as error:
+            logger.warning(
+                'experiment %r: no journal can be made (%s); what is logged survives the death of '
+                'this process only once it is stored',
+                self.name, error,
+            )  # fmt: skip
+            self._make_journal = None
+
+    def write_journal(self) -> None:
+        """Write to the journal what was put since the last call; the caller holds the lock."""
+        if self._unjournaled is not None and any(self._unjournaled):
+            (operations, texts), self._unjournaled = self._unjournaled, ([], [])
+            self._buffer.put(operations, texts)
+
+    def put_in_journal(self, operation: Operation) -> None:
+        """Have a journal know what storage knows already; the caller holds the lock."""
+        if self._unjournaled is not None:
+            self._buffer.put([operation], [])
+
+    def release(self, writer: bytes, number: int) -> None:
+        """Have a journal forget a batch that is stored, or kept elsewhere."""
+        with self.lock:
+            self._buffer.release(writer, number)
+
+    def end(self) -> None:
+        """Let go of the journal. It stays where it has something that is kept nowhere else."""
+        with self.lock:
+            self._buffer.end()
+            self._make_journal = self._unjournaled = None
+            self.writing = self.lock
+            self._use(MemoryBuffer(self.lock))
 
     # ── The caller's side ────────────────────────────────────────────────────
 
@@ -160,6 +224,8 @@ class Queue:
         with self.lock:
             if self._is_finished:
                 self._report_late()
+            if self._make_journal is not None and self._unjournaled is None:
+                self._begin_journal_in_child(self._make_journal)
             if self._is_finished or not (
                 self._has_room_for(count) or self._make_room(count, policy)
             ):
@@ -225,25 +291,34 @@ class Queue:
             self._since = time.monotonic()
             self._consumer.wake(False)
             self._is_awake = True
-        if len(self) >= self._hurry_at and not self._is_hurried:
+        if len(self) >= self.hurry_at and not self._is_hurried:
             self._consumer.wake(True)
             self._is_hurried = True
         elsewhere = self.in_memory - len(self.points) // POINT_FIELDS
         room = self.max_pending - elsewhere
         if not self._is_hurried:
-            room = min(room, self._hurry_at - self._others)
+            room = min(room, self.hurry_at - self._others)
         self.mark = POINT_FIELDS * max(0, room)
 
     def put_operation(self, operation: Operation) -> None:
         """Append an operation; the caller holds the lock and has been admitted."""
         self._operations.append(operation)
+        if self._unjournaled is not None:
+            self._unjournaled[0].append(operation)
         if not isinstance(operation, CreateVariable):
             self._others += 1
 
     def put_text(self, point: TextPoint) -> None:
         """Append a point of a str or datetime series, under the same conditions."""
         self._texts.append(point)
+        if self._unjournaled is not None:
+            self._unjournaled[1].append(point)
         self._others += 1
+
+    def put_points(self, points: bytes) -> None:
+        """Append the points of one call, under the same conditions; all of them, or none."""
+        self.append_points(points)
+        self._buffer.mark_whole()
 
     def count_refused(self, count: int = 1) -> None:
         """Count operations that a check refused and that did not raise."""
@@ -262,14 +337,13 @@ class Queue:
 
     def __len__(self) -> int:
         """How many operations were not taken yet."""
-        return len(self.points) // POINT_FIELDS + self._others
+        return self._buffer.count + self._others
 
-    def take(self, part: Part) -> bool:
-        """Move everything into a part; False if there was nothing."""
+    def take(self, part: Part, writer: bytes, number: int) -> bool:
+        """Move everything into a part of a batch; False if there was nothing."""
         with self.lock:
-            # Points that other threads append meanwhile stay: only what was copied is removed.
-            part.points = self.points[:]
-            del self.points[: len(part.points)]
+            if self._operations or len(self):
+                part.points = self._buffer.take(writer, number)
             part.texts, self._texts = self._texts, []
             part.operations, self._operations = self._operations, []
             part.count = len(part.points) // POINT_FIELDS + self._others
@@ -324,12 +398,12 @@ class Queue:
     @property
     def is_pressing(self) -> bool:
         """Whether so much waits in memory that the limit is near."""
-        return self._is_hurried or self.in_memory >= self._hurry_at
+        return self._is_hurried or self.in_memory >= self.hurry_at
 
     def concerns(self, variable_id: int | None) -> bool:
         """Whether an operation that was not taken yet may concern a variable, or any if None."""
         with self.lock:
-            waiting = Part(0, '', None, self._operations, self.points[:], self._texts)
+            waiting = Part(0, '', None, self._operations, self._buffer.content(), self._texts)
             return waiting.concerns(variable_id)
 
     def stats(self, retries: int, last_error: Exception | None) -> Stats:
@@ -350,6 +424,18 @@ class Queue:
             )
 
 
-def _gil_is_enabled() -> bool:
-    # Without it, array.frombytes is not atomic.
-    return getattr(sys, '_is_gil_enabled', lambda: True)()
+class _Journaling:
+    """A queue's lock, and what was put while it was held is in the journal once it is free."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._lock = queue.lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._queue.write_journal()
+        finally:
+            self._lock.release()

@@ -85,6 +85,11 @@ class Patience:
         return time.monotonic() > self._end
 
 
+def count_of(batch: Batch) -> int:
+    """Return how many operations of the user a batch has."""
+    return sum(part.count for part in batch.parts)
+
+
 def refused_whole(batch: Batch, error: Exception) -> Receipt:
     """Return the receipt of a batch that failed even operation by operation."""
     logger.error('a batch could not be written', exc_info=error)

@@ -31,6 +31,7 @@ from neptune_async._model.operations import (
     POINT_FIELDS,
     AddMembers,
     Assign,
+    Batch,
     Container,
     CreateVariable,
     Delete,
@@ -145,7 +146,7 @@ class ExperimentState:
             when = self._checked(path, checked_timestamp, timestamp)
         if not self._admitted(len(values), origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             plan = _Plan()
             entries = [
                 self._planned(plan, leaf, 'series', content_of(value), 'log')
@@ -164,7 +165,7 @@ class ExperimentState:
                 if origin.echo:
                     origin.echo(leaf, log_line(number, seconds, value))
             # One call for all: the worker then takes all or none of them.
-            self.queue.append_point(array('d', floats).tobytes())
+            self.queue.put_points(array('d', floats).tobytes())
 
     def extend(
         self,
@@ -193,7 +194,7 @@ class ExperimentState:
         count = len(column.values)
         if not self._admitted(count, origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             plan = _Plan()
             content = content_of(column.values[0])
             entry = self._planned(plan, path, 'series', content, 'extend')
@@ -210,7 +211,7 @@ class ExperimentState:
                 points[2::POINT_FIELDS] = times
                 values: Any = column.values
                 points[3::POINT_FIELDS] = array('d', values)
-                self.queue.append_point(points.tobytes())
+                self.queue.put_points(points.tobytes())
             else:
                 for point in zip([key] * count, steps, times, column.values, strict=True):
                     self.queue.put_text(point)
@@ -221,7 +222,7 @@ class ExperimentState:
         encoded = [self._checked(leaf, encode, value) for leaf, value in values]
         if not self._admitted(len(values), origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             plan = _Plan()
             entries = [
                 self._planned(plan, leaf, 'atom', content_of(value), 'assign')
@@ -246,7 +247,7 @@ class ExperimentState:
         ]
         if not self._admitted(len(checked), origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             plan = _Plan()
             entries = [
                 self._planned(plan, leaf, 'set', content, 'add') for leaf, _, content in checked
@@ -262,7 +263,7 @@ class ExperimentState:
         members = self._checked(path, checked_members, values)
         if not self._admitted(1, origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             entry = self._existing(path, 'set', 'remove')
             self._carry_out(_Plan(), [entry])
             # A member of another type cannot be in it: 1 is not True here, as it is in Python.
@@ -276,7 +277,7 @@ class ExperimentState:
         content = self._checked(path, common_content, members) if members else None
         if not self._admitted(1, origin):
             return
-        with self.queue.lock:
+        with self.queue.writing:
             entry = self._existing(path, 'set', 'reset')
             self._carry_out(_Plan(), [entry])
             entry.content = content or entry.content
@@ -290,7 +291,7 @@ class ExperimentState:
         """Delete a variable, or all below a namespace; False if neither is known here."""
         if not self._admitted(1, origin):
             return True
-        with self.queue.lock:
+        with self.queue.writing:
             entry = self._find(path)
             if entry is None and path not in self._namespaces():
                 return False
@@ -438,13 +439,15 @@ class ExperimentState:
         for entry in plan.new.values():
             self._count_child(entry.path)
             self._entries[entry.path] = entry
-        for entry in entries:
-            if entry.id is None:
-                variable_id = self._ids.draw()
-                variable = Variable(variable_id, entry.path, entry.container, entry.content)
-                # First the operation: once there is a key, other threads log without a lock.
-                self.queue.put_operation(CreateVariable(variable))
-                self._announce(entry, variable_id)
+        # First the operations: once there is a key, other threads log without a lock.
+        new = {entry.path: (entry, self._ids.draw()) for entry in entries if entry.id is None}
+        for path, (entry, variable_id) in new.items():
+            variable = Variable(variable_id, path, entry.container, entry.content)
+            self.queue.put_operation(CreateVariable(variable))
+        if new:
+            self.queue.write_journal()
+        for entry, variable_id in new.values():
+            self._announce(entry, variable_id)
 
     def _announce(self, entry: Entry, variable_id: int) -> None:
         entry.id = variable_id
@@ -499,9 +502,9 @@ class ExperimentState:
         """Return an empty part of a batch."""
         return Part(self.id, self.name, self.epoch)
 
-    def take(self, part: Part) -> bool:
-        """Move everything that waits into a part; False if there was nothing."""
-        found = self.queue.take(part)
+    def take(self, part: Part, batch: Batch) -> bool:
+        """Move everything that waits into a part of a batch; False if there was nothing."""
+        found = self.queue.take(part, batch.writer, batch.number)
         if found and self._brings_variables:
             self._create_named(part)
         return found
@@ -572,6 +575,8 @@ class ExperimentState:
         with self.queue.lock:
             entry = self._entries.get(stored.path)
             if entry is not None and entry.id == old_id:
+                # Points that were logged since name it by the id that it never got.
+                self.queue.put_in_journal(CreateVariable(entry.variable()))
                 entry.forget_id()
                 entry.container, entry.content = stored.container, stored.content
                 self._announce(entry, stored.id)

@@ -10,17 +10,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
 from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.journal import AbandonedJournal, Journal, find_journals
 from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
 from neptune_async._engine.sending import (
     Patience,
     Sent,
+    count_of,
     refused_whole,
     replace_ids,
     resolved_conflicts,
@@ -58,6 +62,7 @@ class Worker:
 
     :ivar storage: the store itself, for the loop's thread only.
     :ivar states: the open experiments by name.
+    :ivar left_behind: what was found beside the store, and what became of it.
     :ivar users: how many ``Experiment`` objects hold the worker; guarded by the
         registry's lock (see ``lifecycle``).
     """
@@ -91,6 +96,7 @@ class Worker:
         self._ids = VariableIds()
         self._in_flight: Sent | None = None
         self._kept: deque[Kept] = deque()
+        self.left_behind: list[LeftBehind] = []
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
@@ -188,7 +194,7 @@ class Worker:
         sent = Sent(Batch(uuid.uuid4().bytes, 1, []), {})
         for state in states:
             part = sent.new_part(state)
-            if self._take(state, part):
+            if self._take(state, part, sent.batch):
                 state.bring_variables(part)
             else:
                 sent.batch.parts.pop()
@@ -207,12 +213,19 @@ class Worker:
         if self._kept or any(state.queue.pending for state in [*self.states.values()]):
             self._rouse(True)
         while not self._stops:
-            await self._awake.wait()
+            await self._wait_until_roused()
             with anyio.move_on_after(self._interval()):
                 await self._hurried.wait()
             self._awake, self._hurried = anyio.Event(), anyio.Event()
             await self._write_pending()
         self._step()
+
+    async def _wait_until_roused(self) -> None:
+        # A thread that found the worker awake may have appended just after the queue was emptied.
+        with anyio.move_on_after(self._interval()):
+            await self._awake.wait()
+        if not any(len(state.queue) for state in self.states.values()):
+            await self._awake.wait()
 
     def _interval(self) -> float:
         return min((state.flush_interval for state in self.states.values()), default=0.0)
@@ -262,10 +275,22 @@ class Worker:
                 state.load(await self._attempt(self.storage.list_variables, state.id, None))
             if numbers_steps and not state.numbers_steps:
                 await self._number_steps(state)
-            if options.durability == 'power':
-                state.is_synced = True
+            if mode != 'read':
+                self._make_durable(state, options.durability)
             state.users += 1
             return state
+
+    def _make_durable(self, state: ExperimentState, durability: Durability) -> None:
+        folder = self.storage.spill_folder
+        if durability == 'power':
+            state.is_synced = True
+        elif durability == 'call' and folder is not None:
+            points = state.queue.hurry_at
+            make = partial(Journal, folder, state.id, state.name, points)
+            try:
+                state.queue.keep_journal(make)
+            except OSError as error:
+                raise StorageError(f'cannot make a journal in {folder}: {error}') from error
 
     async def _new_state(self, name: str | None, mode: Mode, options: Options) -> ExperimentState:
         record = None
@@ -325,6 +350,7 @@ class Worker:
         state.users -= 1
         if state.users == 0 and self.states.get(state.name) is state:
             state.close()
+            state.queue.end()
             del self.states[state.name]
             if self._is_open and self._is_writable:
                 await self._compact(everything=True)
@@ -428,9 +454,9 @@ class Worker:
 
     # ── Writing ──────────────────────────────────────────────────────────────
 
-    def _take(self, state: ExperimentState, part: Part) -> bool:
+    def _take(self, state: ExperimentState, part: Part, batch: Batch) -> bool:
         """Take what an experiment has queued, and put right what was queued too early."""
-        found = state.take(part)
+        found = state.take(part, batch)
         if found and self._renamed:
             replace_ids(part, self._renamed, self._refused)
         return found
@@ -441,7 +467,7 @@ class Worker:
             sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
             for state in [*self.states.values()]:
                 part = sent.new_part(state)
-                if not self._take(state, part):
+                if not self._take(state, part, sent.batch):
                     sent.batch.parts.pop()
         if sent.batch.parts or self._kept:
             await self._commit(sent)
@@ -498,6 +524,7 @@ class Worker:
             for name, count in kept.counts.items():
                 own = [rejection for rejection in rejections if rejection.experiment == name]
                 kept.states[name].settle(count, own, spilled=kept.path is not None)
+            kept.release()
             kept.remove()
             self._kept.popleft()
             self._step()
@@ -578,6 +605,7 @@ class Worker:
             if record is not None:
                 state.adopt(record)
             state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
+            state.queue.release(sent.batch.writer, sent.batch.number)
         self._step()
 
     def _yield(self, sent: Sent, conflict: VariableConflict) -> None:
@@ -609,7 +637,7 @@ class Worker:
             self._is_open = False
             await self._attempt(_opened, self.storage, writable)
             if writable:
-                await self._take_in_spills()
+                await self._take_in_left_behind()
             self._is_open, self._is_writable = True, writable
 
     async def _close_storage(self) -> None:
@@ -620,20 +648,78 @@ class Worker:
             except StorageError as error:
                 logger.warning('closing the store failed: %s', error)
 
-    async def _take_in_spills(self) -> None:
+    async def _take_in_left_behind(self) -> None:
+        """Store what processes that have ended left beside the store."""
         folder = self.storage.spill_folder
-        for path in find_spills(folder) if folder else []:
+        if folder is None:
+            return
+        for path in find_spills(folder):
             try:
-                for batch in read_spill(path):
-                    await self._take_in(batch)
+                batches = read_spill(path)
+                for batch in batches:
+                    await self._take_in(batch, {}, {})
                 path.unlink(missing_ok=True)
             except (NeptuneAsyncError, OSError) as error:
-                logger.warning('%s was not taken in: %s', path, error)
+                self._note_left_behind(path, 0, error)
             else:
-                logger.warning('%s was taken in: what it kept is in %s', path, self.location)
+                self._note_left_behind(path, sum(map(count_of, batches)))
+        # After the spill files: what is in one of them is known to be stored then.
+        for journal in find_journals(folder):
+            try:
+                count = await self._take_in_journal(journal)
+                journal.remove()
+            except (NeptuneAsyncError, OSError) as error:
+                self._note_left_behind(journal.path, 0, error)
+            else:
+                self._note_left_behind(journal.path, count)
+            finally:
+                journal.let_go()
 
-    async def _take_in(self, batch: Batch) -> None:
+    def _note_left_behind(self, path: Path, count: int, error: Exception | None = None) -> None:
+        self.left_behind.append(LeftBehind(path, count, error))
+        if error is not None:
+            logger.warning('%s was not taken in: %s', path, error)
+        elif count:
+            logger.warning(
+                '%s was taken in: the %d operations that it kept are in %s',
+                path, count, self.location,
+            )  # fmt: skip
+
+    async def _take_in_journal(self, journal: AbandonedJournal) -> int:
+        """Store what a journal has and storage has not; return how many operations that is."""
+        renamed: dict[int, int | None] = {}
         refused: dict[int, Rejection] = {}
+        count = 0
+        for segment in journal.segments():
+            if segment.number and segment.number <= await self._attempt(
+                self.storage.last_batch, segment.writer
+            ):
+                continue
+            (part,) = segment.batch.parts
+            if part.count or part.operations:
+                replace_ids(part, renamed, refused)
+                for gone in await self._unknown_ids(part):
+                    refused[gone] = messages.deleted_meanwhile(part.name)
+                    replace_ids(part, {gone: None}, refused)
+                await self._take_in(segment.batch, renamed, refused)
+                count += part.count
+        return count
+
+    async def _unknown_ids(self, part: Part) -> set[int]:
+        """Return the variables that a part names and does not create, and storage does not have."""
+        named = part.variable_ids() - part.created_ids()
+        record = await self._attempt(self.storage.find_experiment, part.name) if named else None
+        if record is not None:
+            stored = await self._attempt(self.storage.list_variables, record.id, None)
+            named -= {variable.id for variable in stored}
+        return named
+
+    async def _take_in(
+        self,
+        batch: Batch,
+        renamed: dict[int, int | None],
+        refused: dict[int, Rejection],
+    ) -> None:
         while True:
             try:
                 await self._attempt(self._write_carefully, batch)
@@ -641,10 +727,24 @@ class Worker:
             except VariableConflict as conflict:
                 for part in batch.parts:
                     ids = resolved_conflicts(part, conflict, refused)
+                    renamed.update(ids)
                     replace_ids(part, ids, refused)
 
     async def _write_carefully(self, batch: Batch) -> Receipt:
         return await self.storage.write(batch, careful=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A spill file or a journal of a process that has ended.
+
+    :ivar count: how many of its operations were taken in.
+    :ivar error: why it was not taken in, and is still there.
+    """
+
+    path: Path
+    count: int
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,13 @@ def rejection(experiment: str, wanted: Variable, there: Variable) -> Rejection:
     )
 
 
+def deleted_meanwhile(experiment: str) -> Rejection:
+    """For what a process logged before it died to a variable that is not there any more."""
+    return Rejection(
+        experiment, '*', 'journal', 'the variable was deleted before this could be stored'
+    )
+
+
 def _type_of(variable: Variable) -> str:
     return f'{CONTAINERS[variable.container].__name__} of {variable.content}'
 

@@ -284,11 +284,56 @@ async def test_an_experiment_is_deleted_with_all_it_holds(face: Any) -> None:
         assert await face.get(exp.namespace_contents) == {}
 
 
+@pytest.mark.parametrize('durability', ['interval', 'call', 'power'])
+async def test_what_is_logged_reads_back_whatever_its_durability(
+    face: Any, durability: str
+) -> None:
+    async with face.open(durability=durability) as exp:
+        for n in range(100):
+            exp['loss'].log(n)
+            exp['both'].log({'loss': n, 'accuracy': -n}, step=2 * n, timestamp=n)
+        exp['text'].log('a')
+        exp['params'].assign({'lr': 0.1})
+        exp['tags'].add('x', 'y')
+        await face.get(exp.flush, sync=True)
+        assert exp.pending == 0
+        await face.get(exp.flush, sync=True)
+        exp['loss'].extend(range(100, 20_000))
+        assert await face.get(exp['loss'].all) == [*range(20_000)]
+        assert await face.get(exp['both/accuracy'].tail, 2, True, True) == [
+            (196, 98.0, -98.0), (198, 99.0, -99.0),
+        ]  # fmt: skip
+        assert await face.get(exp['text'].all) == ['a']
+        assert await face.get(exp['params/lr'].read) == 0.1
+        assert await face.get(exp['tags'].get) == {'x', 'y'}
+    async with face.open(mode='disabled', durability=durability) as exp:
+        exp['loss'].log(1.0)
+        assert await face.get(exp['loss'].all) == [1.0]
+
+
+async def test_a_store_that_is_only_read_has_nothing_to_sync(face: Any) -> None:
+    async with face.open() as exp:
+        exp['loss'].log(1.0)
+    async with face.open(mode='read', durability='call') as exp:
+        await face.get(exp.flush, sync=True)
+        assert await face.get(exp['loss'].all) == [1.0]
+
+
+async def test_a_second_one_that_opens_an_experiment_may_raise_its_durability(face: Any) -> None:
+    async with face.open() as exp:
+        exp['loss'].log(0.0)
+        async with face.open(durability='call') as again:
+            again['loss'].log(1.0)
+            exp['loss'].log(2.0)
+            assert await face.get(again['loss'].all) == [0.0, 1.0, 2.0]
+
+
 @pytest.mark.parametrize(
     'arguments',
     [
         {'mode': 'append'}, {'overflow': 'wait'}, {'flush_interval': 0}, {'flush_interval': 'x'},
-        {'max_pending': 0}, {'max_pending': 1.5},
+        {'max_pending': 0}, {'max_pending': 1.5}, {'durability': 'always'},
+        {'durability': 'call', 'storage': ':memory:'},
     ],
     ids=str,
 )  # fmt: skip

@@ -239,9 +239,9 @@ LOSES_THE_REPLY = """
     if lost > 100:
         lifecycle.EXIT_TIMEOUT = 0.5
 
-    async def commit_and_fail(self, batch, *, careful=False):
+    async def commit_and_fail(self, batch, **options):
         global lost
-        receipt = await write(self, batch, careful=careful)
+        receipt = await write(self, batch, **options)
         if batch.parts and any(part.points for part in batch.parts) and lost:
             lost -= 1
             raise fault('the reply was lost')
