@@ -2,6 +2,7 @@
  *
  * SHIM_NETWORK   statfs says NFS of paths that begin with this
  * SHIM_FAILING   while this file exists, fsync and fdatasync fail with EIO
+ * SHIM_READ_ONLY while this file exists, pwrite fails with EROFS
  * SHIM_SYNCS     a line is added to this file for each fsync and fdatasync that succeeds: the
  *                path of the file that was synced
  */
@@ -31,11 +32,33 @@ int statfs(const char *path, struct statfs *found) {
     return failed;
 }
 
+static int is_there(const char *variable) {
+    const char *path = getenv(variable);
+    return path && access(path, F_OK) == 0;
+}
+
+static ssize_t written(const char *name, int fd, const void *data, size_t size, off64_t offset) {
+    ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, name);
+    if (is_there("SHIM_READ_ONLY")) {
+        errno = EROFS;
+        return -1;
+    }
+    return real(fd, data, size, offset);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
+    return written("pwrite", fd, data, size, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
+    return written("pwrite64", fd, data, size, offset);
+}
+
 static int synced(const char *name, int fd) {
-    const char *failing = getenv("SHIM_FAILING"), *syncs = getenv("SHIM_SYNCS");
+    const char *syncs = getenv("SHIM_SYNCS");
     int (*real)(int) = dlsym(RTLD_NEXT, name);
     int failed;
-    if (failing && access(failing, F_OK) == 0) {
+    if (is_there("SHIM_FAILING")) {
         errno = EIO;
         return -1;
     }

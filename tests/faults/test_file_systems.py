@@ -3,19 +3,77 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from neptune_async import Experiment
+
 from . import shim
-from .harness import Child, Ended, Store
+from .harness import Child, Ended, Store, Tally
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
-NOBODY = 65534
+OPENS = """
+    import sys
+    from child import experiment, say
+    from neptune_async.exceptions import StorageError
+    for mode in sys.argv[1:]:
+        try:
+            with experiment(mode=mode) as exp:
+                say(mode, exp['loss'].all())
+        except StorageError as error:
+            say(mode, error)
+"""
+AS_NOBODY = """
+    import os
+    from neptune_async import Experiment
+    with Experiment('EXP', storage=':memory:') as exp:
+        exp['modules'].log('loaded')  # they are where not everybody may look
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+"""
+"""Gives up what only root may do."""
+
+
+@pytest.fixture
+def public(tally: Tally) -> Iterator[Store]:
+    """A store in a folder that everybody may look into."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        store = Store(folder / 'experiments.db', tally)
+        with Experiment('EXP', storage=store.path) as exp:
+            exp['loss'].log(0)
+        store.path.chmod(0o666)
+        yield store
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, tally: Tally) -> Iterator[Store]:
+    """A store on a file system that can be mounted anew, read-only."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'none', folder]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f'F28: a read-only file system cannot be injected: {done.stderr.strip()}')
+    store = Store(folder / 'experiments.db', tally)
+    with Experiment('EXP', storage=store.path) as exp:
+        exp['loss'].log(0)
+    yield store
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+def make_read_only(store: Store) -> None:
+    subprocess.run(['mount', '-o', 'remount,ro', store.path.parent], check=True)
 
 
 def journal_mode(store: Store) -> str:
@@ -243,3 +301,130 @@ def test_what_was_in_a_failed_sync_is_sent_again_and_stored_once(
     assert ended.number('pending') == 0
     assert 'Traceback' not in ended.errors
     store.require('loss', range(3000))
+
+
+# ── Read-only files, folders and file systems ────────────────────────────────
+
+
+@pytest.mark.failure('F28', 'the file is read-only')
+def test_a_read_only_file_is_refused_at_once_and_can_be_read(start: Start, public: Store) -> None:
+    public.path.parent.chmod(0o777)
+    public.path.chmod(0o444)
+    env = {'STORE': str(public.path)}
+    ended = start(AS_NOBODY + OPENS, 'resume', 'read', env=env).finish()
+
+    refused, read = ended.lines
+    assert refused.startswith(f'resume cannot open the store {public.path}: it is read-only')
+    assert read == 'read [0.0]'
+    assert ended.errors == ''
+
+
+@pytest.mark.failure('F28', 'the folder is read-only')
+def test_a_store_in_a_read_only_folder_is_refused_with_what_is_missing(
+    start: Start, public: Store
+) -> None:
+    ended = start(AS_NOBODY + OPENS, 'resume', 'read', env={'STORE': str(public.path)}).finish()
+
+    for mode, line in zip(('resume', 'read'), ended.lines, strict=True):
+        assert line.startswith(f'{mode} cannot open the store {public.path}: SQLite keeps a -wal')
+        assert f'the folder {public.path.parent} is not writable; copy the store' in line
+    assert ended.errors == ''
+
+
+@pytest.mark.failure('F28', 'the folder is read-only, and there is no store in it')
+def test_a_store_that_cannot_be_made_is_refused(start: Start, public: Store) -> None:
+    path = public.path.with_name('new.db')
+    ended = start(AS_NOBODY + OPENS, 'resume', env={'STORE': str(path)}).finish()
+
+    assert ended.lines == [
+        f'resume cannot open the store {path}: the folder {path.parent} is not writable'
+    ]
+
+
+@pytest.mark.failure('F28', 'the file may not be read')
+def test_a_store_that_may_not_be_read_is_refused(start: Start, public: Store) -> None:
+    public.path.chmod(0o200)
+    ended = start(AS_NOBODY + OPENS, 'read', env={'STORE': str(public.path)}).finish()
+
+    assert ended.lines == [f'read cannot open the store {public.path}: it may not be read']
+
+
+@pytest.mark.failure('F28', 'the file system is read-only when the store is opened')
+def test_a_store_on_a_read_only_file_system_can_be_read(start: Start, mounted: Store) -> None:
+    make_read_only(mounted)
+    env = {'STORE': str(mounted.path)}
+    ended = start(OPENS, 'resume', 'read', env=env).finish()
+
+    refused, read = ended.lines
+    assert refused.startswith(f'resume cannot open the store {mounted.path}: it is read-only')
+    assert read == 'read [0.0]'
+    assert ended.errors == ''
+
+
+@pytest.mark.failure('F28', 'a process was killed on what is now a read-only file system')
+def test_a_store_that_needs_its_wal_says_so_on_a_read_only_file_system(
+    start: Start, mounted: Store
+) -> None:
+    env = {'STORE': str(mounted.path)}
+    killed = start(
+        """
+        import os
+        from child import experiment
+        exp = experiment()
+        exp['loss'].log(1)
+        exp.flush()
+        os._exit(0)
+        """,
+        env=env,
+    )
+    killed.finish()
+    Path(f'{mounted.path}-shm').unlink()
+    make_read_only(mounted)
+    ended = start(OPENS, 'read', env=env).finish()
+
+    (line,) = ended.lines
+    assert line.startswith(f'read cannot open the store {mounted.path}: SQLite keeps a -wal')
+    assert 'copy the store, with its -wal file' in line
+
+
+@pytest.mark.failure('F28', 'the file system becomes read-only while a process logs (EROFS)')
+def test_a_file_system_that_becomes_read_only_stops_nothing(
+    start: Start, store: Store, tmp_path: Path
+) -> None:
+    read_only = tmp_path / 'read_only'
+    preload = shim.build(tmp_path, 'F28: a file system that becomes read-only')
+    child = start(
+        """
+        from child import experiment, hear, say, wait_until
+        from neptune_async.exceptions import StorageError
+        errors = []
+        exp = experiment(flush_interval=0.01, on_error=errors.append)
+        for n in range(1000):
+            exp['loss'].log(n)
+        exp.flush()
+        say('open')
+        hear()
+        for n in range(1000, 2000):
+            exp['loss'].log(n)
+        wait_until(lambda: errors)
+        try:
+            exp.flush()
+        except StorageError:
+            say('raised')
+        hear()
+        exp.flush()
+        say('pending', exp.pending)
+        """,
+        env={'LD_PRELOAD': preload, 'SHIM_READ_ONLY': str(read_only)},
+    )
+    child.wait_for('open')
+    read_only.touch()
+    child.tell()
+    child.wait_for('raised')
+    read_only.unlink()
+    child.tell()
+    ended = child.finish()
+
+    assert ended.number('pending') == 0
+    assert 'Traceback' not in ended.errors
+    store.require('loss', range(2000))

@@ -78,6 +78,7 @@ class SQLiteStorage:
             self._refuse_foreign()
             if writable:
                 self._make_folder()
+                self._refuse_read_only()
         # No busy timeout: the engine waits between attempts, so that a fork need not.
         self._connection = aiosqlite.connect(
             self._target(writable), uri=True, isolation_level=None, timeout=0,
@@ -204,7 +205,10 @@ class SQLiteStorage:
     def _target(self, writable: bool) -> str:
         if self._path == MEMORY:
             return 'file::memory:'
-        return f'file:{quote(str(Path(self._path).absolute()))}?mode={"rwc" if writable else "ro"}'
+        mode = 'rwc' if writable else 'ro'
+        if not writable and _cannot_change(Path(self._path).resolve()):
+            mode = 'ro&immutable=1'  # else SQLite would make a -wal, to read
+        return f'file:{quote(str(Path(self._path).absolute()))}?mode={mode}'
 
     def _refuse_foreign(self) -> None:
         """Refuse what SQLite would take for an empty database, and overwrite."""
@@ -223,6 +227,14 @@ class SQLiteStorage:
             Path(self._path).absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f'cannot open the store {self._path}: {error}') from error
+
+    def _refuse_read_only(self) -> None:
+        """Refuse what SQLite would open for reading instead, and fail to write to later."""
+        if os.path.exists(self._path) and not os.access(self._path, os.W_OK):
+            raise StorageError(
+                f'cannot open the store {self._path}: it is read-only; '
+                "open it with mode='read', or name another file"
+            )
 
     async def _run(
         self,
@@ -276,7 +288,7 @@ def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
     if isinstance(error, sqlite3.OperationalError):
         if 'locked' in text or 'locking protocol' in text:
             return StorageBusyError(f'the store {path} is held by another process: {text}')
-        if 'unable to open' in text:
+        if 'unable to open' in text or 'readonly' in text:
             return StorageError(f'cannot open the store {path}: {_why_unopened(path) or text}')
         return StorageError(f'the store {path} failed: {text}')
     # None of our statements violates a constraint, unless the file is not what it should be.
@@ -290,13 +302,30 @@ def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
 
 def _why_unopened(path: str) -> str | None:
     file = Path(path).absolute()
-    if not file.exists():
-        if file.parent.is_dir() and not os.access(file.parent, os.W_OK):
+    if not os.path.exists(file):
+        if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
             return f'the folder {file.parent} is not writable'
         return 'there is no such file'
-    if file.is_dir():
+    if os.path.isdir(file):
         return 'it is a folder; name a file in it'
+    if not os.access(file, os.R_OK):
+        return 'it may not be read'
+    if not os.access(file.parent, os.W_OK):
+        return (
+            f'SQLite keeps a -wal file beside it, and the folder {file.parent} is not writable; '
+            'copy the store, with its -wal file if there is one, to a folder that is'
+        )
     return None
+
+
+def _cannot_change(file: Path) -> bool:
+    """Whether a store is on a file system that is read-only, and is whole without a -wal."""
+    if not hasattr(os, 'statvfs') or os.path.exists(f'{file}-wal'):
+        return False
+    try:
+        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 # ── Opening ──────────────────────────────────────────────────────────────────
