@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from neptune_async import Experiment
+from neptune_async._engine.spill import read_spill
 
-from .harness import Child, Ended, Store, Tally
+from .harness import Child, Ended, Store, Tally, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -225,3 +230,216 @@ def test_a_wal_that_is_removed_takes_nothing_more(start: Start, store: Store) ->
     assert store.spills == []
     store.require_whole()
     assert store.values('loss')[-1000:] == [*range(1000, 2000)]
+
+
+# ── Damage ───────────────────────────────────────────────────────────────────
+
+OPENS_AND_LOGS = """
+    from child import experiment, say
+    from neptune_async.exceptions import StorageError
+    try:
+        exp = experiment()
+    except StorageError as error:
+        say('unopened', error)
+    else:
+        try:
+            say('read', len(exp['loss'].all()))
+        except StorageError as error:
+            say('unread', error)
+        try:
+            for n in range(5000, 6000):
+                exp['loss'].log(n)
+            exp.flush()
+            say('stored')
+        except StorageError as error:
+            say('raised', error)
+"""
+
+
+def cut_in_half(raw: bytes) -> bytes:
+    return raw[: len(raw) // 2]
+
+
+def with_tables_of_garbage(raw: bytes) -> bytes:
+    """The roots of all tables are among the first pages."""
+    return raw[:8192] + os.urandom(12 * 4096) + raw[14 * 4096 :]
+
+
+def with_a_garbage_header(raw: bytes) -> bytes:
+    return os.urandom(100) + raw[100:]
+
+
+def with_a_schema_of_garbage(raw: bytes) -> bytes:
+    return raw[:100] + os.urandom(3996) + raw[4096:]
+
+
+DAMAGES = [cut_in_half, with_tables_of_garbage, with_a_garbage_header, with_a_schema_of_garbage]
+
+
+def new_points_kept(store: Store) -> set[float]:
+    """Return the values from 5000 on that spill files hold."""
+    return {
+        value
+        for spill in store.spills
+        for batch in read_spill(spill)
+        for part in batch.parts
+        for value in part.points[3::4]
+    }
+
+
+@pytest.mark.failure('F31', 'the file is damaged when it is opened')
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_file_is_refused_and_left_as_it_is(
+    run: Run, store: Store, damage: Callable[[bytes], bytes]
+) -> None:
+    with Experiment('EXP', storage=store.path) as exp:
+        exp['loss'].extend([float(n) for n in range(5000)])
+        exp['texts'].extend([f'text {n}' for n in range(5000)])
+    before = damage(store.path.read_bytes())
+    store.path.write_bytes(before)
+    ended = run(OPENS_AND_LOGS)
+
+    assert 'Traceback' not in ended.errors
+    assert ended.lines[0].startswith('unopened')
+    assert str(store.path) in ended.lines[0]
+    assert 'nothing was changed' in ended.lines[0]
+    assert store.path.read_bytes() == before
+
+
+@pytest.mark.failure('F31', 'the file is damaged under a process that logs')
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_what_a_damaged_file_does_not_take_is_kept_apart(
+    start: Start, store: Store, damage: Callable[[bytes], bytes]
+) -> None:
+    with Experiment('EXP', storage=store.path) as exp:
+        exp['loss'].extend([float(n) for n in range(5000)])
+    child = start("""
+        from child import experiment, hear, say
+        from neptune_async.exceptions import StorageError
+        exp = experiment()
+        exp['other'].log(1)
+        exp.flush()
+        say('open')
+        hear()
+        for n in range(5000, 6000):
+            exp['loss'].log(n)
+        try:
+            exp.flush()
+            say('stored')
+        except StorageError as error:
+            say('raised', error)
+    """)
+    child.wait_for('open')
+    make_others_look_anew(store)
+    overwrite(store.path, damage(store.path.read_bytes()))
+    child.tell()
+    ended = child.finish()
+
+    assert 'Traceback' not in ended.errors
+    _, said = ended.lines
+    # The schema is not looked at again, and what is in the tables is whole.
+    if damage is not with_a_schema_of_garbage:
+        assert said.startswith('raised')
+        assert str(store.path) in said
+        assert new_points_kept(store) == {float(n) for n in range(5000, 6000)}
+
+
+def make_others_look_anew(store: Store) -> None:
+    """Copy the whole -wal into the file, and change it: what others have cached is void."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO writers VALUES (x'00', 1)")
+        ((_, frames, copied),) = connection.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchall()
+        assert copied == frames
+
+
+def overwrite(path: Path, raw: bytes) -> None:
+    """Change a file in place, as a faulty disk does."""
+    with path.open('r+b') as file:
+        file.write(raw)
+        file.truncate()
+
+
+@pytest.mark.failure('F31', 'the file is a folder, empty, or of something else')
+@pytest.mark.parametrize('what', ['folder', 'sqlite', 'text'])
+def test_a_file_of_something_else_is_left_as_it_is(run: Run, store: Store, what: str) -> None:
+    if what == 'folder':
+        store.path.mkdir()
+    elif what == 'sqlite':
+        with closing(sqlite3.connect(store.path)) as connection:
+            connection.execute('CREATE TABLE theirs (x)')
+    else:
+        store.path.write_text('lr = 0.1')
+    before = b'' if what == 'folder' else store.path.read_bytes()
+    ended = run(OPENS_AND_LOGS)
+
+    (line,) = ended.lines
+    assert line.startswith('unopened')
+    assert str(store.path) in line
+    assert ended.errors == ''
+    assert beside(store) == set()
+    if what != 'folder':
+        assert store.path.read_bytes() == before
+
+
+@pytest.mark.failure('F31', 'the file has no bytes')
+def test_a_file_of_no_bytes_becomes_a_store(run: Run, store: Store) -> None:
+    store.path.touch()
+    run("from child import experiment\nexperiment()['loss'].log(0)")
+
+    store.require('loss', [0])
+
+
+def killed_while_it_logged(start: Start, store: Store) -> int:
+    """Leave a store with a -wal, parts of which are in the file; return how much was logged."""
+    child = start("""
+        from child import experiment, say
+        from neptune_async._storage.sqlite import checkpoint
+        checkpoint.CHECKPOINT_BYTES = 2**17
+        exp = experiment(flush_interval=0.001)
+        for n in range(100_000):
+            exp['loss'].log(n)
+            if n % 100 == 0:
+                say('announced', n + 101)
+                exp.flush()
+            if n == 20_000:
+                say('enough')
+    """)
+    child.wait_for('enough')
+    child.send(signal.SIGKILL)
+    return child.finish(-signal.SIGKILL).number('announced')
+
+
+@pytest.mark.failure('F31', 'the -wal of a killed process is missing')
+def test_without_its_wal_a_store_holds_a_prefix(start: Start, store: Store) -> None:
+    announced = killed_while_it_logged(start, store)
+    Path(f'{store.path}-wal').unlink()
+    store.open_once()
+
+    store.require_prefix('loss', 0, announced)
+
+
+@pytest.mark.failure('F6', 'power failure: the -wal ends anywhere, or in garbage')
+def test_a_wal_that_is_torn_anywhere_leaves_a_prefix(
+    start: Start, store: Store, tally: Tally, tmp_path: Path
+) -> None:
+    announced = killed_while_it_logged(start, store)
+    file, wal = store.path.read_bytes(), Path(f'{store.path}-wal').read_bytes()
+    frame = 24 + 4096
+    ends = [32 + frame * n for n in range((len(wal) - 32) // frame + 1)]
+    chosen = random.Random(0)
+    tally.trials = min(len(ends), trials(20))
+    found = []
+    for number, end in enumerate(sorted(chosen.sample(ends, tally.trials))):
+        folder = tmp_path / f'torn{number}'
+        folder.mkdir()
+        torn = Store(folder / 'experiments.db', tally)
+        torn.path.write_bytes(file)
+        tail = [b'', wal[end : end + chosen.randrange(frame)], chosen.randbytes(2 * frame)][
+            number % 3
+        ]
+        Path(f'{torn.path}-wal').write_bytes(wal[:end] + tail)
+        torn.open_once()
+        found.append(torn.require_prefix('loss', 0, announced))
+
+    assert found == sorted(found)
+    assert found[-1] > found[0]
