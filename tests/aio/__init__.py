@@ -1,0 +1,1 @@
+"""The awaited face, on each loop."""

@@ -1,0 +1,1 @@
+"""Both faces, by the same tests."""
