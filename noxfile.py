@@ -143,5 +143,5 @@ def faults(session: nox.Session) -> None:
     """Inject every failure, with ten times the trials, and print the table."""
     session.install('-e', '.[examples]', *group('test'))
     env = {'NEPTUNE_ASYNC_TRIALS': '10'}
-    options = ['-v', '-n', '2', '--timeout', '3000']
-    session.run('pytest', *options, 'tests/faults', *session.posargs, env=env)
+    options = ['-v', '-n', '2', '--timeout', '3000', '-m', 'failure']
+    session.run('pytest', *options, 'tests', *session.posargs, env=env)

@@ -16,7 +16,10 @@ from neptune_async._engine import lifecycle
 
 Hold = Callable[[], AbstractContextManager[None]]
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.failure('F22', 'a call is cancelled at each of its awaits in turn, or times out'),
+]
 
 MOST_AWAITS = 100
 

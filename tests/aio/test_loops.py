@@ -46,6 +46,7 @@ async def longest_stall(work: Callable[[], Awaitable[None]]) -> float:
     return longest
 
 
+@pytest.mark.failure('F25', 'coroutines log while another process holds the store')
 @pytest.mark.anyio
 async def test_the_loop_is_not_held_up_by_a_store_that_is_locked(store: Path, held: Hold) -> None:
     log_at_once, held_seconds = 100, 1.0
@@ -73,6 +74,7 @@ async def test_the_loop_is_not_held_up_by_a_store_that_is_locked(store: Path, he
         assert len(await exp['series'].all()) == 100_000
 
 
+@pytest.mark.failure('F25', '10,000 coroutines wait for a store that is held')
 @pytest.mark.anyio
 async def test_ten_thousand_waiting_reads_need_no_threads(store: Path, held: Hold) -> None:
     async with AsyncExperiment('many', storage=store) as exp:
@@ -95,6 +97,7 @@ async def test_ten_thousand_waiting_reads_need_no_threads(store: Path, held: Hol
         assert threading.active_count() <= threads
 
 
+@pytest.mark.failure('F25', 'the queue is full: coroutines never wait in a write')
 @pytest.mark.anyio
 async def test_a_full_queue_raises_only_past_its_head_room(store: Path, held: Hold) -> None:
     async with AsyncExperiment('full', storage=store, max_pending=10) as exp:
@@ -119,6 +122,7 @@ async def test_drain_lets_a_fast_producer_go_on(store: Path) -> None:
         assert await exp['series'].all() == [float(value) for value in range(5_000)]
 
 
+@pytest.mark.failure('F23', 'asyncio, uvloop and trio, beside synchronous calls')
 @pytest.mark.anyio
 async def test_both_faces_share_worker_and_state(store: Path) -> None:
     async with AsyncExperiment('shared', storage=store) as exp:
@@ -131,6 +135,7 @@ async def test_both_faces_share_worker_and_state(store: Path) -> None:
                 exp['series'].assign(1)
 
 
+@pytest.mark.failure('F23', 'asyncio, uvloop and trio follow another process')
 @pytest.mark.anyio
 async def test_follow_yields_what_another_process_commits(store: Path) -> None:
     async with AsyncExperiment('followed', storage=store) as exp:
@@ -189,6 +194,7 @@ async def test_an_experiment_that_is_not_open_says_how_to_open_it(store: Path) -
         exp['series'].log(1.0)
 
 
+@pytest.mark.failure('F24', 'a synchronous flush on the worker, on each loop')
 @pytest.mark.anyio
 async def test_a_flush_on_the_worker_raises_at_once(store: Path) -> None:
     errors: list[BaseException] = []
@@ -212,6 +218,7 @@ async def test_a_flush_on_the_worker_raises_at_once(store: Path) -> None:
     assert isinstance(errors[0], WorkerThreadError)
 
 
+@pytest.mark.failure('F23', 'loops in four threads')
 @pytest.mark.parametrize('backend', ['asyncio', 'trio'])
 def test_loops_in_several_threads_share_a_store(backend: str, store: Path) -> None:
     async def log(name: str) -> None:
@@ -239,6 +246,7 @@ def test_loops_in_several_threads_share_a_store(backend: str, store: Path) -> No
     anyio.run(check, backend=backend)
 
 
+@pytest.mark.failure('F21', 'a loop ends with operations pending, asyncio and trio')
 @pytest.mark.parametrize('backend', ['asyncio', 'trio'])
 def test_a_loop_that_ends_with_operations_pending_loses_nothing(backend: str, store: Path) -> None:
     script = f"""

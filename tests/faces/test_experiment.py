@@ -169,6 +169,7 @@ async def test_with_closes_and_lets_the_bodys_exception_through(face: Any) -> No
         assert await face.get(exp['x'].all) == [1.0]
 
 
+@pytest.mark.failure('F46', 'odd names, through each face')
 @pytest.mark.parametrize(
     'path', ['', '/', '///', 'a\nb', 'a\0', 'a\x7f', '\ud800', 'x' * 1025, 'é' * 513, 7, None],
     ids=repr,
@@ -184,6 +185,7 @@ async def test_bad_paths_are_refused(face: Any, path: Any) -> None:
         assert await face.get(exp.namespace_contents) == {}
 
 
+@pytest.mark.failure('F46', 'odd names, through each face')
 async def test_paths_are_literal_but_for_their_slashes(face: Any) -> None:
     paths = ['a/./b', 'a/../b', 'A/b', '%', '_', 'x' * 1024, "'", 'é', 'e\u0301', 'a b', '🙂/🙂']
     async with face.open() as exp:
@@ -212,6 +214,7 @@ async def test_a_namespace_lists_one_level(face: Any) -> None:
                 await face.get(exp[path].namespace_contents)
 
 
+@pytest.mark.failure('F46', 'a name is to be a variable and a namespace')
 async def test_a_path_is_a_variable_or_a_namespace(face: Any) -> None:
     async with face.open() as exp:
         exp['a/b'].log(1.0)

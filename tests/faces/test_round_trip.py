@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -46,6 +47,7 @@ def bits(value: Any) -> Any:
     return type(value), value
 
 
+@pytest.mark.failure('F42', 'whatever is accepted is read back')
 @FEW
 @given(values=st.lists(atoms, min_size=1, max_size=5))
 def test_atoms(storage: str, values: list[Any]) -> None:
@@ -57,6 +59,7 @@ def test_atoms(storage: str, values: list[Any]) -> None:
         assert bits(read) == bits(values)
 
 
+@pytest.mark.failure('F42', 'whatever is accepted is read back')
 @FEW
 @given(
     values=st.one_of(
@@ -87,6 +90,7 @@ def test_series(storage: str, values: list[Any], data: st.DataObject) -> None:
         assert bits(read_value) == bits(value)
 
 
+@pytest.mark.failure('F42', 'whatever is accepted is read back')
 @FEW
 @given(
     members=st.one_of(

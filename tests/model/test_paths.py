@@ -26,6 +26,7 @@ class Metric(str, enum.Enum):
     LOSS = 'train/loss'
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 @pytest.mark.parametrize(
     ('path', 'normal'),
     [
@@ -48,10 +49,12 @@ def test_only_superfluous_slashes_are_left_out(path: str, normal: str) -> None:
     assert normalise(path) == normal
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 def test_composed_and_decomposed_characters_are_two_paths() -> None:
     assert normalise('caf\u00e9') != normalise('cafe\u0301')
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 @pytest.mark.parametrize('path', ['', '/', '////'])
 def test_a_path_without_a_segment_is_refused(path: str) -> None:
     with pytest.raises(InvalidPathError, match='at least one segment'):
@@ -64,6 +67,7 @@ def test_what_is_no_str_is_no_path(path: object) -> None:
         normalise(path)
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 @pytest.mark.parametrize('character', REFUSED_CHARACTERS)
 @pytest.mark.parametrize('form', ['{}', 'a{}b', 'a/{}'])
 def test_control_characters_and_lone_surrogates_are_refused(form: str, character: str) -> None:
@@ -72,6 +76,7 @@ def test_control_characters_and_lone_surrogates_are_refused(form: str, character
     str(caught.value).encode()  # what is refused as no UTF-8 must not be in the message
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 @pytest.mark.parametrize('character', ['a', '\u00e9', '\u20ac', '\N{PILE OF POO}'])
 def test_the_limit_counts_bytes_of_utf_8(character: str) -> None:
     longest = character * (MAX_PATH_BYTES // len(character.encode()))
@@ -82,6 +87,7 @@ def test_the_limit_counts_bytes_of_utf_8(character: str) -> None:
         normalise(longest + 'a')
 
 
+@pytest.mark.failure('F46', 'odd names: literal, or refused')
 def test_a_path_of_megabytes_is_refused_in_a_short_message() -> None:
     with pytest.raises(InvalidPathError) as caught:
         normalise('a' * 2**22)

@@ -132,6 +132,7 @@ def test_a_tuple_becomes_a_list_at_every_depth() -> None:
     assert atom_value((1, [2, (3, ())])) == [1, [2, [3, []]]]
 
 
+@pytest.mark.failure('F44', 'a list is changed after it was assigned')
 def test_a_list_is_copied() -> None:
     inner = [1]
     outer = [inner]
@@ -141,6 +142,7 @@ def test_a_list_is_copied() -> None:
     assert kept == [[1]]
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     ('value', 'plain'),
     [
@@ -167,6 +169,7 @@ def test_an_atom_takes_other_scalars_as_those_of_python(value: object, plain: ob
     assert identical(atom_value(value), plain)
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     'value',
     [
@@ -220,6 +223,7 @@ def test_lists_may_be_a_hundred_deep() -> None:
         atom_value(endless)
 
 
+@pytest.mark.failure('F45', 'a text over the limit')
 def test_a_text_has_a_limit() -> None:
     longest = 'x' * MAX_TEXT
     for accept in (atom_value, series_value, set_member):
@@ -248,6 +252,7 @@ def test_a_series_holds_floats_texts_and_datetimes_as_they_are(value: object) ->
     assert identical(series_value(value), value)
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     ('value', 'number'),
     [
@@ -293,6 +298,7 @@ def test_an_int_that_no_float_equals_is_refused(value: object) -> None:
         series_value(value)
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     'value',
     [
@@ -349,6 +355,7 @@ def test_a_collection_is_refused_with_a_word_on_extend(value: object) -> None:
         series_value(value)
 
 
+@pytest.mark.failure('F42', 'ints that no float equals')
 @given(st.integers())
 @example(2**1024 - 2**970)
 @example(2**1024 - 2**970 - 1)
@@ -371,6 +378,7 @@ def test_a_set_holds_scalars_as_they_are(value: object) -> None:
     assert identical(set_member(value), value)
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     ('value', 'plain'),
     [(Level.HIGH, 3), (Name.ADAM, 'adam'), (np.int8(3), 3), (np.bool_(True), True), (Tensor(1), 1)],
@@ -385,6 +393,7 @@ def test_a_set_refuses_nan(nan: object) -> None:
         set_member(nan)
 
 
+@pytest.mark.failure('F44', 'scalars of other libraries: taken exactly, or refused')
 @pytest.mark.parametrize(
     'value', [None, MOMENT, [1], (1,), {}, b'a', Decimal(1), np.array([1, 2]), Tensor(None)]
 )
@@ -541,6 +550,7 @@ scalars = st.none() | st.booleans() | integers | st.floats() | texts | moments
 atoms = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5), max_leaves=20)
 
 
+@pytest.mark.failure('F42', 'NaN, -0.0, long ints, lone surrogates, NUL')
 @given(atoms)
 @example(2**64)
 @example(-(2**64))
@@ -557,6 +567,7 @@ def test_what_an_atom_accepts_is_stored_bit_for_bit(value: Any) -> None:
     assert identical(decode(encode(accepted)), value)
 
 
+@pytest.mark.failure('F42', 'NaN, -0.0, long ints, lone surrogates, NUL')
 @given(st.lists(texts) | st.lists(moments))
 def test_columns_of_texts_and_datetimes_are_stored_bit_for_bit(values: list[Any]) -> None:
     assert identical(decode(encode_points(values)), values)

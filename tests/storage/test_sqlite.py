@@ -69,6 +69,7 @@ async def values(storage: SQLiteStorage, experiment: Any) -> list[float]:
     return [value for piece in reading.pieces for value in piece.values] if reading else []
 
 
+@pytest.mark.failure('F31', 'the file is no database')
 @pytest.mark.parametrize('content', [b'not a database' * 100, b'x'])
 def test_a_file_of_something_else_is_never_touched(path: Path, content: bytes) -> None:
     path.write_bytes(content)
@@ -78,6 +79,7 @@ def test_a_file_of_something_else_is_never_touched(path: Path, content: bytes) -
     assert path.read_bytes() == content
 
 
+@pytest.mark.failure('F31', 'the file is a database of something else')
 def test_a_sqlite_file_of_something_else_is_never_touched(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute('CREATE TABLE theirs (x)')
@@ -89,6 +91,7 @@ def test_a_sqlite_file_of_something_else_is_never_touched(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.failure('F35', 'the store was made by a newer version')
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     Experiment('a', storage=path).close()
     with sqlite3.connect(path) as connection:
@@ -176,6 +179,7 @@ def test_a_deleted_experiment_leaves_nothing_behind(path: Path) -> None:
         assert rows(path, f'SELECT count(*) FROM {table}') == [(table in ('variables', 'chunks'),)]
 
 
+@pytest.mark.failure('F31', 'a row of the store is damaged')
 def test_damage_is_told_and_not_read(path: Path) -> None:
     with Experiment('a', storage=path) as exp:
         exp['x'].extend([float(value) for value in range(1_000)])
