@@ -10,6 +10,7 @@ from neptune_async.experiment import (
     delete_experiment,
     list_experiments,
 )
+from neptune_async.signals import flush_on_signal
 from neptune_async.variable import Atom, Namespace, Point, Series, Set
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     'aio',
     'delete_experiment',
     'exceptions',
+    'flush_on_signal',
     'list_experiments',
     'variable',
 ]

@@ -7,7 +7,6 @@ how they wait for the worker; what they ask of it is in ``_engine.reads``.
 from __future__ import annotations
 
 import builtins
-import math
 import operator
 import os
 import sys
@@ -27,6 +26,7 @@ from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
 from neptune_async._engine.worker import Durability, Mode, Options, Worker
 from neptune_async._model import messages
+from neptune_async._model.arguments import checked_seconds
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import MAX_STEP
@@ -459,11 +459,7 @@ def _check_arguments(
     _check_choice('mode', mode, get_args(Mode))
     _check_choice('overflow', overflow, get_args(Overflow))
     _check_choice('durability', durability, get_args(Durability))
-    is_number = isinstance(flush_interval, (int, float)) and not isinstance(flush_interval, bool)
-    if not is_number or not 0 < flush_interval < math.inf:  # type: ignore[operator]
-        raise InvalidArgumentError(
-            f'flush_interval must be a positive number of seconds, not {flush_interval!r}'
-        )
+    checked_seconds('flush_interval', flush_interval)
     if type(max_pending) is not int or max_pending < 1:
         raise InvalidArgumentError(
             f'max_pending must be a positive number of operations, not {max_pending!r}'

@@ -25,7 +25,7 @@ def test_the_public_names() -> None:
     assert sorted(neptune_async.__all__) == [
         'AsyncExperiment', 'AsyncExperimentView', 'Atom', 'Experiment', 'ExperimentView',
         'Namespace', 'Point', 'Series', 'Set', 'aio', 'delete_experiment', 'exceptions',
-        'list_experiments', 'variable',
+        'flush_on_signal', 'list_experiments', 'variable',
     ]  # fmt: skip
     assert all(hasattr(neptune_async, name) for name in neptune_async.__all__)
 

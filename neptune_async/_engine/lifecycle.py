@@ -23,9 +23,13 @@ logger = logging.getLogger('neptune_async')
 EXIT_TIMEOUT = 10.0
 """Seconds that the end of the process waits for storage; what is left then is spilled."""
 
+_FAILURES = (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError)
+"""What waiting for a worker may come to."""
+
 # A finalizer may come in while the thread that it interrupts holds it.
 _lock = threading.RLock()
 _workers: list[Worker] = []
+_finishing: list[Worker] = []
 
 
 def acquire(url: str, *, shared: bool = True) -> Worker:
@@ -67,6 +71,46 @@ def spill(worker: Worker, states: list[ExperimentState]) -> None:
             print(message, file=sys.stderr, flush=True)
 
 
+# ── Signals ──────────────────────────────────────────────────────────────────
+
+
+def is_writing_here() -> bool:
+    """Whether the calling thread is in the middle of a write, or opens or closes an experiment:
+    only a signal handler can ask that.
+    """
+    return _lock_is_held_here() or any(state.queue.is_held_here for state in _states())
+
+
+def wait_for_writes() -> None:
+    """Return once every write that was going on has come to its end."""
+    with _lock:
+        states = _states()
+    for state in states:
+        with state.queue.lock:
+            pass
+
+
+def flush_all(timeout: float) -> None:
+    """Store what is pending in all stores, and spill what they do not take in time."""
+    deadline = time.monotonic() + timeout
+    for worker in [*_workers, *_finishing]:
+        states = [*worker.states.values()]
+        try:
+            worker.flush_all(max(0.0, deadline - time.monotonic()))
+        except _FAILURES as error:
+            logger.debug('the flush of %s failed: %r', worker.location, error)
+            spill(worker, states)
+
+
+def _states() -> list[ExperimentState]:
+    return [state for worker in _workers for state in worker.states.values()]
+
+
+def _lock_is_held_here() -> bool:
+    is_owned: bool = _lock._is_owned()  # type: ignore[attr-defined]
+    return is_owned
+
+
 # ── Exit ─────────────────────────────────────────────────────────────────────
 
 
@@ -75,6 +119,7 @@ def _finish() -> None:
     deadline = time.monotonic() + EXIT_TIMEOUT
     with _lock:
         workers = _workers[:]
+        _finishing.extend(workers)
         _workers.clear()
     for worker in workers:
         states = [*worker.states.values()]
@@ -84,7 +129,7 @@ def _finish() -> None:
         try:
             worker.finish(max(0.0, deadline - time.monotonic()))
             worker.thread.join(max(0.0, deadline - time.monotonic()))
-        except (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError) as error:
+        except _FAILURES as error:
             logger.debug('the last flush of %s failed: %r', worker.location, error)
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: no more waiting

@@ -89,8 +89,9 @@ class Worker:
             self._main,
             self._close_storage,
         )
-        # Held while operations move from the queues into a batch.
-        self._taking = threading.Lock()
+        # Held while operations move from the queues into a batch. A signal handler may enter it
+        # again.
+        self._taking = threading.RLock()
         self._writer = uuid.uuid4().bytes
         self._batches = 0
         self._ids = VariableIds()
@@ -152,6 +153,15 @@ class Worker:
         """
         if self.thread.is_running or any(s.queue.pending for s in self.states.values()):
             self.call(self._finish).result(timeout)
+
+    def flush_all(self, timeout: float) -> None:
+        """Store what is pending.
+
+        :raises FutureTimeoutError: when that takes longer; the thread goes on trying.
+        :raises StorageError: when an attempt to write fails meanwhile.
+        """
+        if any(state.queue.pending for state in self.states.values()):
+            self.call(self._flush_all).result(timeout)
 
     def stop(self) -> None:
         """Have the store closed and the thread end; what is still queued is given up."""

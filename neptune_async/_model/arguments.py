@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from neptune_async._model.values import (
     shown_step,
 )
 from neptune_async.exceptions import (
+    InvalidArgumentError,
     InvalidStepError,
     InvalidTimestampError,
     UnsupportedValueError,
@@ -117,3 +119,16 @@ def _listed(argument: str, values: object) -> list[Any]:
 def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
     """Return what echo prints of a point."""
     return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'
+
+
+def checked_seconds(argument: str, seconds: object) -> float:
+    """Return a positive number of seconds.
+
+    :raises InvalidArgumentError: for anything else.
+    """
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds < math.inf:  # type: ignore[operator]
+        raise InvalidArgumentError(
+            f'{argument} must be a positive number of seconds, not {seconds!r}'
+        )
+    return float(seconds)  # type: ignore[arg-type]  # is_number is the check
