@@ -102,7 +102,7 @@ def told_at_the_end(kept: Sequence[Kept], location: str, why: object) -> str:
         parts.append(
             f'neptune_async: {_what(left)} could not be stored in {location} ({why}); they are '
             f'kept in {", ".join(paths)}, and the next Experiment that opens '
-            'the store takes them in'
+            "the store takes them in, or 'python -m neptune_async recover'"
         )
     return '\n'.join(parts)
 

@@ -365,6 +365,16 @@ class Worker:
             if self._is_open and self._is_writable:
                 await self._compact(everything=True)
 
+    async def recover(self) -> list[LeftBehind]:
+        """Store what processes that have ended left behind; return what that was.
+
+        :raises StorageError: when the store is not there, or cannot be opened.
+        """
+        folder = self.storage.spill_folder
+        is_anything_there = folder is not None and _is_left_behind(folder)
+        await self._open_storage(writable=is_anything_there)
+        return self.left_behind
+
     async def list_experiments(self) -> list[str]:
         """Return the names of all experiments in the store."""
         await self._open_storage(writable=False)
@@ -766,6 +776,11 @@ class Options:
     flush_interval: float
     max_pending: int
     durability: Durability
+
+
+def _is_left_behind(folder: Path) -> bool:
+    """Whether a spill file or a journal is there."""
+    return bool(find_spills(folder)) or any(folder.glob('*.journal'))
 
 
 async def _opened(storage: Storage, writable: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,38 @@ def test_the_next_open_takes_the_spill_in_once(start: Start, store: Store) -> No
     for _ in range(3):
         store.open_once()
         require_all(store)
+
+
+@pytest.mark.failure('F11', 'python -m neptune_async recover')
+def test_the_command_that_the_line_names_takes_the_spill_in(start: Start, store: Store) -> None:
+    command = [sys.executable, '-m', 'neptune_async', 'recover', '--storage', store.path]
+
+    def recover() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    nothing = recover()
+    assert (nothing.returncode, nothing.stdout) == (2, '')
+    assert nothing.stderr.count('\n') == 1
+    assert str(store.path) in nothing.stderr
+    ended = exit_while_locked(start, store)
+    assert 'python -m neptune_async recover' in ended.errors
+    (spill,) = store.spills
+    content = spill.read_bytes()
+
+    done = recover()
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout == f'{spill}: {OPERATIONS:,} operations are in {store.path} now\n'
+    require_all(store)
+    again = recover()
+    assert (again.returncode, again.stderr) == (0, '')
+    assert again.stdout == f'nothing was left behind beside {store.path}\n'
+
+    damaged = spill.with_name('damaged.spill')
+    damaged.write_bytes(content[:-1])
+    failed = recover()
+    assert (failed.returncode, failed.stdout) == (1, '')
+    assert str(damaged) in failed.stderr
+    assert damaged.exists()
 
 
 @pytest.mark.failure('F11', 'the process was to end by an exception')
