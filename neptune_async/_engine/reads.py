@@ -19,6 +19,7 @@ from neptune_async._model.operations import Container, Variable
 from neptune_async._model.values import CONTENT_TYPES, decode, shown_step
 from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import Points, Stride
+from neptune_async.exceptions import StorageFormatError
 from neptune_async.variable import Atom, Namespace, Point, Series, Set
 
 _FOLLOW_INTERVAL = 0.1
@@ -33,7 +34,7 @@ async def atom(worker: Worker, state: ExperimentState, path: str) -> Any:
     found = await worker.read(state, path, worker.storage.read_atom, state.id, path)
     variable, value = found or (None, None)
     await _require(worker, state, path, variable, 'atom', 'read')
-    return None if value is None else decode(value)
+    return None if value is None else _decoded(worker, state, path, value)
 
 
 async def members(worker: Worker, state: ExperimentState, path: str) -> set[Any]:
@@ -41,7 +42,17 @@ async def members(worker: Worker, state: ExperimentState, path: str) -> set[Any]
     found = await worker.read(state, path, worker.storage.read_set, state.id, path)
     variable, encoded = found or (None, ())
     await _require(worker, state, path, variable, 'set', 'get')
-    return {decode(member) for member in encoded}
+    return {_decoded(worker, state, path, member) for member in encoded}
+
+
+def _decoded(worker: Worker, state: ExperimentState, path: str, stored: bytes) -> Any:
+    try:
+        return decode(stored)
+    except ValueError as error:
+        raise StorageFormatError(
+            f'experiment {state.name!r}: {path}: what is stored in {worker.location} is damaged: '
+            f'{error}; restore the file from a copy'
+        ) from error
 
 
 async def series(

@@ -266,6 +266,9 @@ class SQLiteStorage:
     async def _call(self, awaitable: Awaitable[T]) -> T:
         try:
             return await awaitable
+        except MemoryError as error:
+            # Not the batch's fault: it is tried again.
+            raise StorageError(f'there is no memory to go on with {self._path}') from error
         except sqlite3.Error as error:
             translated = _translated(error, self._path)
             if translated is None:

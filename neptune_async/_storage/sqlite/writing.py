@@ -205,7 +205,7 @@ def _apply_careful(
         connection.execute('SAVEPOINT operation')
         try:
             _apply(connection, experiment, [operation], deleted)
-        except (sqlite3.OperationalError, sqlite3.IntegrityError, StorageError):
+        except (sqlite3.OperationalError, sqlite3.IntegrityError, StorageError, MemoryError):
             raise  # the store's fault, not the operation's
         except Exception as error:  # whatever the operation is, it must not take others along
             if type(error) is sqlite3.DatabaseError:
