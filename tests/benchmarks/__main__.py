@@ -34,27 +34,32 @@ _WAITING = 10
 class Bench:
     """Systems, each with the Python of the environment that it is installed in."""
 
-    def __init__(self, runs: int, scratch: Path) -> None:
+    def __init__(self, runs: int, scratch: Path, environments: Path) -> None:
         self._runs = runs
         self._scratch = scratch
+        self._environments = environments
         self._pythons = dict.fromkeys([*FLOORS, *OURSELVES], sys.executable)
         self.failures: list[str] = []
         self.versions: dict[str, str] = {}
 
     def install(self, peer: type[System]) -> None:
         """Make an environment for a peer; one that fails to install is named in the results."""
-        folder = self._scratch / 'environments' / peer.name
+        package = peer.requirements[0].partition('<')[0]
+        folder = self._environments / package
         python = folder / 'bin' / 'python'
         commands: list[list[str | Path]] = [
             [sys.executable, '-m', 'venv', folder],
             [python, '-m', 'pip', 'install', '--quiet', *peer.requirements],
         ]
         for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+            except subprocess.TimeoutExpired:
+                self.failures.append(f'{peer.name} was not installed within {LIMIT:.0f} s')
+                return
             if done.returncode:
                 self.failures.append(f'{peer.name} was not installed: {_last_line(done.stderr)}')
                 return
-        package = peer.requirements[0].partition('<')[0]
         code = f'from importlib.metadata import version; print(version({package!r}))'
         version = subprocess.run([python, '-c', code], capture_output=True, text=True)
         self.versions[peer.name] = version.stdout.strip()
@@ -223,10 +228,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument('--workloads', nargs='+', choices=WORKLOADS, default=[*WORKLOADS])
     parser.add_argument('--peers', nargs='*', choices=['all', *(p.name for p in PEERS)], default=[])
     parser.add_argument('--runs', type=int, default=5)
+    parser.add_argument(
+        '--environments', type=Path, help='where to keep the environments of peers for another time'
+    )
     parser.add_argument('--output', type=Path, default=HERE / 'results.md')
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as scratch:
-        bench = Bench(options.runs, Path(scratch))
+        environments = options.environments or Path(scratch, 'environments')
+        bench = Bench(options.runs, Path(scratch), environments.absolute())
         for peer in PEERS:
             if 'all' in options.peers or peer.name in options.peers:
                 _progress(f'installing {peer.name}')

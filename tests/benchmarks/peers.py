@@ -65,7 +65,7 @@ class GoodSeed(System):
     name = 'goodseed'
     module = 'goodseed'
     requirements = ('goodseed',)
-    single = 'run[path].log(x)'
+    single = 'run[path].log(x, step=i)'
     batch = 'run.log_metrics(d, step=i)'
 
     def open(self, folder: Path) -> Any:
