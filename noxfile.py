@@ -145,3 +145,10 @@ def faults(session: nox.Session) -> None:
     env = {'NEPTUNE_ASYNC_TRIALS': '10'}
     options = ['-v', '-n', '2', '--timeout', '3000', '-m', 'failure']
     session.run('pytest', *options, 'tests', *session.posargs, env=env)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Ten minutes of kills, lock holders and full disks; ``-- --minutes 60 --seed 2`` for more."""
+    session.install('-e', '.')
+    session.run('python', '-m', 'tests.faults.soak', *session.posargs)

@@ -97,7 +97,8 @@ class Worker:
         self._ids = VariableIds()
         self._in_flight: Sent | None = None
         self._kept: deque[Kept] = deque()
-        self.left_behind: list[LeftBehind] = []
+        self.left_behind: dict[Path, LeftBehind] = {}
+        self._fault_of_left_behind: StorageError | None = None
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
@@ -373,7 +374,7 @@ class Worker:
         folder = self.storage.spill_folder
         is_anything_there = folder is not None and _is_left_behind(folder)
         await self._open_storage(writable=is_anything_there)
-        return self.left_behind
+        return [*self.left_behind.values()]
 
     async def list_experiments(self) -> list[str]:
         """Return the names of all experiments in the store."""
@@ -501,6 +502,11 @@ class Worker:
         while not self._stops:
             try:
                 await self._open_storage(writable=True)
+                # What was left behind may be of this process, and is to come first.
+                if self._fault_of_left_behind is not None:
+                    await self._take_in_left_behind()
+                if self._fault_of_left_behind is not None:
+                    raise self._fault_of_left_behind
                 await self._take_back()
                 receipt = Receipt()
                 if sent.batch.parts:
@@ -670,10 +676,13 @@ class Worker:
 
     async def _take_in_left_behind(self) -> None:
         """Store what processes that have ended left beside the store."""
+        self._fault_of_left_behind = None
         folder = self.storage.spill_folder
         if folder is None:
             return
         for path in find_spills(folder):
+            if any(path == kept.path for kept in self._kept):
+                continue  # it has its turn with the next batch
             try:
                 batches = read_spill(path)
                 for batch in batches:
@@ -696,8 +705,10 @@ class Worker:
                 journal.let_go()
 
     def _note_left_behind(self, path: Path, count: int, error: Exception | None = None) -> None:
-        self.left_behind.append(LeftBehind(path, count, error))
-        if error is not None:
+        self.left_behind[path] = LeftBehind(path, count, error)
+        if isinstance(error, StorageError) and not isinstance(error, StorageFormatError):
+            self._fault_of_left_behind = error
+        if error is not None and self._fault is None:
             logger.warning('%s was not taken in: %s', path, error)
         elif count:
             logger.warning(

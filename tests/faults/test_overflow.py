@@ -231,3 +231,47 @@ def test_what_was_spilled_survives_the_death_of_its_process(
     assert files
     stored = small_disk.require_prefix('loss', FAILING - MAX_PENDING, FAILING)
     assert stored >= FAILING - MAX_PENDING
+
+
+@pytest.mark.failure('F26', 'an experiment is closed and opened again while storage fails')
+def test_what_was_spilled_by_close_comes_before_what_is_logged_next(
+    small_disk: Store, tmp_path: Path, start: Start
+) -> None:
+    (tmp_path / 'tmp').mkdir()
+    ended = start(
+        """
+        import os
+        from pathlib import Path
+        from child import experiment, say
+        from neptune_async.exceptions import StorageError
+        exp = experiment()
+        exp['loss'].extend(range(1000))
+        exp.flush()
+        other = Path(os.environ['STORE']).with_name('other')
+        with other.open('wb', buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        exp['loss'].extend(range(1000, 20_000))
+        try:
+            exp.close()
+        except StorageError as error:
+            say('raised')
+        exp = experiment()
+        exp['loss'].extend(range(20_000, 40_000))
+        try:
+            exp.flush()
+        except StorageError as error:
+            say('raised')
+        other.unlink()
+        exp.flush()
+        say('pending', exp.pending)
+        """,
+        env={'STORE': str(small_disk.path), 'TMPDIR': str(tmp_path / 'tmp')},
+    ).finish()
+    assert ended.lines == ['raised', 'raised', 'pending 0']
+    assert spill_files(tmp_path) == []
+    assert 'Traceback' not in ended.errors
+    small_disk.require('loss', range(40_000))

@@ -32,7 +32,7 @@ from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, V
 from neptune_async._storage.chunks import little_endian
 from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
-from neptune_async.exceptions import Rejection, StorageError
+from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
 _LogRow: TypeAlias = tuple[str, int, int, bytes]
 
@@ -70,7 +70,7 @@ def _is_next(connection: sqlite3.Connection, batch: Batch) -> bool:
         return True
     if last >= batch.number:
         return False
-    raise StorageError(
+    raise StorageFormatError(
         f'batch {batch.number} of a writer does not follow its batch {last}, the last in the '
         'store; was an older copy of the file put in its place?'
     )
