@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         'markers',
         'unmeasured: coverage does not measure the scripts, since a Ctrl-C may leave its lock '
-        'held, or since they would take minutes',
+        'held, since they would take minutes, or run as a user who may not write what is measured',
     )
 
 

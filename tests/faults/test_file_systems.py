@@ -306,6 +306,7 @@ def test_what_was_in_a_failed_sync_is_sent_again_and_stored_once(
 # ── Read-only files, folders and file systems ────────────────────────────────
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the file is read-only')
 def test_a_read_only_file_is_refused_at_once_and_can_be_read(start: Start, public: Store) -> None:
     public.path.parent.chmod(0o777)
@@ -319,6 +320,7 @@ def test_a_read_only_file_is_refused_at_once_and_can_be_read(start: Start, publi
     assert ended.errors == ''
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the folder is read-only')
 def test_a_store_in_a_read_only_folder_is_refused_with_what_is_missing(
     start: Start, public: Store
@@ -331,6 +333,7 @@ def test_a_store_in_a_read_only_folder_is_refused_with_what_is_missing(
     assert ended.errors == ''
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the folder is read-only, and there is no store in it')
 def test_a_store_that_cannot_be_made_is_refused(start: Start, public: Store) -> None:
     path = public.path.with_name('new.db')
@@ -341,6 +344,7 @@ def test_a_store_that_cannot_be_made_is_refused(start: Start, public: Store) -> 
     ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the file may not be read')
 def test_a_store_that_may_not_be_read_is_refused(start: Start, public: Store) -> None:
     public.path.chmod(0o200)
@@ -349,6 +353,7 @@ def test_a_store_that_may_not_be_read_is_refused(start: Start, public: Store) ->
     assert ended.lines == [f'read cannot open the store {public.path}: it may not be read']
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the file system is read-only when the store is opened')
 def test_a_store_on_a_read_only_file_system_can_be_read(start: Start, mounted: Store) -> None:
     make_read_only(mounted)
@@ -361,6 +366,7 @@ def test_a_store_on_a_read_only_file_system_can_be_read(start: Start, mounted: S
     assert ended.errors == ''
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'a process was killed on what is now a read-only file system')
 def test_a_store_that_needs_its_wal_says_so_on_a_read_only_file_system(
     start: Start, mounted: Store
@@ -387,6 +393,7 @@ def test_a_store_that_needs_its_wal_says_so_on_a_read_only_file_system(
     assert 'copy the store, with its -wal file' in line
 
 
+@pytest.mark.unmeasured
 @pytest.mark.failure('F28', 'the file system becomes read-only while a process logs (EROFS)')
 def test_a_file_system_that_becomes_read_only_stops_nothing(
     start: Start, store: Store, tmp_path: Path
