@@ -63,9 +63,9 @@ def release(worker: Worker) -> bool:
     return True
 
 
-def spill(worker: Worker, states: list[ExperimentState]) -> None:
+def spill(worker: Worker, states: list[ExperimentState], *, at_the_end: bool = False) -> None:
     """Keep what storage does not take in a file, and say so on stderr."""
-    message = worker.spill(states)
+    message = worker.spill(states, at_the_end=at_the_end)
     if message:
         with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
             print(message, file=sys.stderr, flush=True)
@@ -133,7 +133,7 @@ def _finish() -> None:
             logger.debug('the last flush of %s failed: %r', worker.location, error)
         except KeyboardInterrupt:
             pass  # a second Ctrl-C: no more waiting
-        spill(worker, states)
+        spill(worker, states, at_the_end=True)
         for state in states:
             state.queue.end()
 

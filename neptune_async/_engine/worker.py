@@ -169,9 +169,10 @@ class Worker:
         if self.thread.is_running:
             self.thread.post(self._stop)
 
-    def spill(self, states: Sequence[ExperimentState]) -> str:
+    def spill(self, states: Sequence[ExperimentState], *, at_the_end: bool = False) -> str:
         """Keep what experiments have in memory in a spill file.
 
+        :param at_the_end: whether nobody will try again to store what was spilled before.
         :returns: what was done, for people to read; empty if there was nothing.
         """
         with self._taking:
@@ -181,7 +182,7 @@ class Worker:
             if kept.count:
                 kept.write(self.storage.spill_folder)
                 self._kept.append(kept)
-            left = [*self._kept]
+            left = [*self._kept] if at_the_end else [kept] if kept.count else []
         if kept.count and self.thread.is_running:
             self.wake(False)
         return told_at_the_end(left, self.location, self._fault or 'it took too long')

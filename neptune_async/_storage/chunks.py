@@ -352,7 +352,9 @@ def head_checksum(variable_id: int, head: Sequence[Any]) -> int:
 
     :raises TypeError: when the head holds what no head can.
     """
-    return zlib.crc32(encode([variable_id, *head]))
+    # A REAL column does not keep the sign of zero.
+    stored = [field + 0.0 if isinstance(field, float) else field for field in head]
+    return zlib.crc32(encode([variable_id, *stored]))
 
 
 def _packed_values(values: Values) -> tuple[Form, bytes]:

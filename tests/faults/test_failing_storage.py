@@ -268,10 +268,10 @@ def test_a_wait_on_the_workers_own_thread_raises_at_once(run: Run, store: Store)
         write = SQLiteStorage.write
         fails = True
 
-        async def failing(self, batch, *, careful=False):
+        async def failing(self, batch, **options):
             if fails and any(part.points for part in batch.parts):
                 raise StorageError('injected')
-            return await write(self, batch, careful=careful)
+            return await write(self, batch, **options)
 
         SQLiteStorage.write = failing
 
@@ -327,10 +327,10 @@ def test_a_close_on_the_workers_own_thread_raises_and_loses_nothing(run: Run, st
         write = SQLiteStorage.write
         fails = True
 
-        async def failing(self, batch, *, careful=False):
+        async def failing(self, batch, **options):
             if fails and any(part.points for part in batch.parts):
                 raise StorageError('injected')
-            return await write(self, batch, careful=careful)
+            return await write(self, batch, **options)
 
         SQLiteStorage.write = failing
 
@@ -362,12 +362,12 @@ def test_an_on_error_that_fails_stops_nothing(run: Run, store: Store) -> None:
         write = SQLiteStorage.write
         left = 3
 
-        async def failing(self, batch, *, careful=False):
+        async def failing(self, batch, **options):
             global left
             if left and any(part.points for part in batch.parts):
                 left -= 1
                 raise StorageError('injected')
-            return await write(self, batch, careful=careful)
+            return await write(self, batch, **options)
 
         SQLiteStorage.write = failing
 

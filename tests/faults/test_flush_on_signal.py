@@ -73,6 +73,8 @@ def test_a_signal_that_interrupts_a_write_flushes_when_that_is_over(
         time.sleep(0.003 * number)
         child.send(signal.SIGTERM)
         ended = child.finish(-signal.SIGTERM)
+        # On a machine that is busy with other things the flush may be too slow, and spill.
+        store.open_once()
         store.require_prefix(
             'loss', 2 * ended.number('b') + 2, 2 * ended.number('a') + 2, f'EXP-{number}'
         )

@@ -20,11 +20,11 @@ FAILING = 40_000
 
 @pytest.fixture
 def small_disk(tmp_path: Path, tally: Tally) -> Iterator[Store]:
-    """A store on a file system of two megabytes."""
+    """A store on a file system of 32 megabytes."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'none', folder], capture_output=True, text=True
+        ['mount', '-t', 'tmpfs', '-o', 'size=32m', 'none', folder], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f'a full disk cannot be injected: {mounted.stderr.strip()}')

@@ -223,8 +223,9 @@ def test_an_interrupt_anywhere_in_a_wait_harms_nothing(run: Run, store: Store, w
     assert 'Traceback' not in ended.errors
     store.tally.trials = ended.number('moments')
     store.require('loss', range(ended.number('last')))
-    # A close that is interrupted keeps in a file what it has not stored.
-    assert len(store.spills) == ended.errors.count('they are kept in')
+    # A close that is interrupted keeps in a file what it has not stored; the worker, where it lives
+    # on, has stored that since.
+    assert len(store.spills) <= ended.errors.count('they are kept in')
     store.open_once()
     assert store.spills == []
     for number in ended.numbers('other'):

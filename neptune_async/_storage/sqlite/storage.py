@@ -269,6 +269,10 @@ class SQLiteStorage:
         except MemoryError as error:
             # Not the batch's fault: it is tried again.
             raise StorageError(f'there is no memory to go on with {self._path}') from error
+        except UnicodeDecodeError as error:
+            raise StorageFormatError(
+                f'{self._path} is damaged: {error}; nothing was changed; restore it from a copy'
+            ) from error
         except sqlite3.Error as error:
             translated = _translated(error, self._path)
             if translated is None:
