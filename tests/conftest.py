@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 COUNTS = ('trials', 'lost', 'doubled', 'hung')
+
+# How long an example takes says more of the machine, and of what else it runs, than of the code.
+settings.register_profile('untimed', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('untimed')
 
 
 def pytest_configure(config: pytest.Config) -> None:
