@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .harness import Child, Ended, Store, trials
+from .harness import LIMIT, Child, Ended, Store, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -58,6 +58,7 @@ def test_interrupts_lose_nothing_that_returned(start: Start, store: Store) -> No
             say('returned', n)
         """,
         interrupts,
+        limit=LIMIT * trials(1),
     )
     child.wait_for('ready')
     while child.process.poll() is None and not child.has_said('interrupted'):
