@@ -11,6 +11,7 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -21,12 +22,12 @@ from tempfile import TemporaryDirectory, mkdtemp
 from .figures import COLUMNS, GOALS, US, Results
 from .peers import PEERS
 from .systems import FLOOR, FLOORS, OURSELVES, System
-from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Measured, Stage
+from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Measured, Stage, Workload
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-LIMIT = 600.0
-"""Seconds that a stage may take."""
+INSTALLING = 600.0
+"""Seconds that the installation of a peer may take."""
 _WAITING = 10
 """Stages that mostly wait, and so run at a time."""
 
@@ -34,8 +35,9 @@ _WAITING = 10
 class Bench:
     """Systems, each with the Python of the environment that it is installed in."""
 
-    def __init__(self, runs: int, scratch: Path, environments: Path) -> None:
+    def __init__(self, runs: int, share: float, scratch: Path, environments: Path) -> None:
         self._runs = runs
+        self._share = share
         self._scratch = scratch
         self._environments = environments
         self._pythons = dict.fromkeys([*FLOORS, *OURSELVES], sys.executable)
@@ -53,9 +55,9 @@ class Bench:
         ]
         for command in commands:
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING)
             except subprocess.TimeoutExpired:
-                self.failures.append(f'{peer.name} was not installed within {LIMIT:.0f} s')
+                self.failures.append(f'{peer.name} was not installed within {INSTALLING:.0f} s')
                 return
             if done.returncode:
                 self.failures.append(f'{peer.name} was not installed: {_last_line(done.stderr)}')
@@ -73,7 +75,7 @@ class Bench:
         prepared: dict[type[System], Path] = {}
         for system in systems if workload.prepare else ():
             prepared[system] = self._folder()
-            self._stage(system, workload.prepare.__name__, prepared[system])
+            self._stage(system, workload, workload.prepare, prepared[system])
         turns = [
             (system, stage)
             for _ in range(self._runs if workload.repeats else 1)
@@ -85,7 +87,7 @@ class Bench:
             system, stage = turn
             _progress(f'{name} {stage.__name__}: {system.name}')
             folder = prepared.get(system) or self._folder()
-            found = self._stage(system, stage.__name__, folder)
+            found = self._stage(system, workload, stage, folder)
             if found is not None:
                 measured[system].append(found)
             if not workload.prepare:
@@ -100,17 +102,21 @@ class Bench:
     def _folder(self) -> Path:
         return Path(mkdtemp(dir=self._scratch))
 
-    def _stage(self, system: type[System], stage: str, folder: Path) -> Measured | None:
+    def _stage(
+        self, system: type[System], workload: Workload, stage: Stage, folder: Path
+    ) -> Measured | None:
         result = folder.with_suffix('.json')
-        command = [self._pythons[system], '-m', 'tests.benchmarks.child', system.name, stage,
-                   folder, str(system.share), result]  # fmt: skip
+        command = [self._pythons[system], '-m', 'tests.benchmarks.child', system.name,
+                   stage.__name__, folder, str(system.share * self._share), result]  # fmt: skip
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, timeout=workload.limit
+            )
         except subprocess.TimeoutExpired:
-            self._fail(f'{system.name} took more than {LIMIT:.0f} s in {stage}')
+            self._fail(f'{system.name} took over {workload.limit:.0f} s in {stage.__name__}')
             return None
         if done.returncode:
-            self._fail(f'{system.name} failed in {stage}: {_last_line(done.stderr)}')
+            self._fail(f'{system.name} failed in {stage.__name__}: {_last_line(done.stderr)}')
             return None
         found: Measured = json.loads(result.read_text())
         return found
@@ -187,7 +193,15 @@ def _goals(results: Results) -> Iterator[str]:
     yield ''
 
 
-def _machine(versions: dict[str, str], runs: int) -> Iterator[str]:
+def _report(bench: Bench, results: Results, options: argparse.Namespace) -> str:
+    lines = ['# Results\n', *_conditions(bench.versions, options), *_goals(results)]
+    lines += _tables(results)
+    if bench.failures:
+        lines += ['## What failed\n', *(f'- {failure}' for failure in bench.failures), '']
+    return '\n'.join(lines)
+
+
+def _conditions(versions: dict[str, str], options: argparse.Namespace) -> Iterator[str]:
     yield f'{date.today()}, {platform.platform()}, {os.cpu_count()} cores, '
     yield f'Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, '
     yield ', '.join(
@@ -196,7 +210,8 @@ def _machine(versions: dict[str, str], runs: int) -> Iterator[str]:
     )
     if versions:
         yield 'Peers: ' + ', '.join(f'{name} {version}' for name, version in versions.items())
-    yield f'Medians of {runs} runs, systems taking turns.\n'
+    share = '' if options.share == 1.0 else f', of {options.share:g} of the points'
+    yield f'Medians of {options.runs} runs{share}, systems taking turns.\n'
 
 
 def _plot(results: Results, path: Path) -> None:
@@ -229,27 +244,30 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument('--peers', nargs='*', choices=['all', *(p.name for p in PEERS)], default=[])
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument(
+        '--share', type=float, default=1.0, help='of the points: 0.01 for a look at whether it runs'
+    )
+    parser.add_argument(
         '--environments', type=Path, help='where to keep the environments of peers for another time'
     )
     parser.add_argument('--output', type=Path, default=HERE / 'results.md')
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as scratch:
         environments = options.environments or Path(scratch, 'environments')
-        bench = Bench(options.runs, Path(scratch), environments.absolute())
+        bench = Bench(options.runs, options.share, Path(scratch), environments.absolute())
         for peer in PEERS:
             if 'all' in options.peers or peer.name in options.peers:
                 _progress(f'installing {peer.name}')
                 bench.install(peer)
-        results = {name: bench.run(name) for name in options.workloads}
-    report = ['# Results\n', *_machine(bench.versions, options.runs), *_goals(results),
-              *_tables(results)]  # fmt: skip
-    if bench.failures:
-        report += ['## What failed\n', *(f'- {failure}' for failure in bench.failures), '']
-    text = '\n'.join(report)
-    print(text)
-    options.output.write_text(text)
+        results: dict[str, dict[str, Measured]] = {}
+        for name in options.workloads:
+            start = time.monotonic()
+            results[name] = bench.run(name)
+            _progress(f'{name} took {time.monotonic() - start:.0f} s')
+            # Written again after each: a run with all peers takes long, and may be cut short.
+            options.output.write_text(_report(bench, results, options))
+    print(options.output.read_text())
     if 'W7' in results:
-        _plot(results, HERE / 'growth.svg')
+        _plot(results, options.output.with_name('growth.svg'))
     return 1 if any(name in failure for failure in bench.failures for name in (US, FLOOR)) else 0
 
 

@@ -9,7 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 _CHUNK = 10_000
 """Points after which the floors with SQLite write."""
@@ -64,11 +64,17 @@ class NeptuneAsync(System):
     batch = "run['wide'].log(d)"
     prefix = 'wide/'
     workloads = 'W1 W2 W3 W4 W5 W6 W7 W8 W9'
+    durability: ClassVar[Literal['interval', 'call']] = 'interval'
 
     def open(self, folder: Path) -> Any:
         from neptune_async import Experiment
 
-        return Experiment('benchmark', storage=folder / 'experiments.db', echo=False)
+        return Experiment(
+            'benchmark',
+            storage=folder / 'experiments.db',
+            echo=False,
+            durability=self.durability,
+        )
 
     def flush(self, run: Any) -> bool:
         run.flush()
@@ -82,6 +88,12 @@ class NeptuneAsync(System):
 
         run = Experiment('benchmark', storage=folder / 'experiments.db', mode='read', echo=False)
         return lambda path, last: run[path].all() if last is None else run[path].tail(last)
+
+
+class JournaledNeptuneAsync(NeptuneAsync):
+    name = f'{NeptuneAsync.name}, a call survives'
+    workloads = 'W1 W5'
+    durability = 'call'
 
 
 # ── Floors ───────────────────────────────────────────────────────────────────
@@ -250,4 +262,4 @@ class RowFloor(_SQLiteFloor):
 
 FLOOR = DequeFloor.name
 FLOORS: list[type[System]] = [DequeFloor, FileFloor, ChunkFloor, RowFloor]
-OURSELVES: list[type[System]] = [NeptuneAsync]
+OURSELVES: list[type[System]] = [NeptuneAsync, JournaledNeptuneAsync]

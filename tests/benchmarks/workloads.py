@@ -527,6 +527,7 @@ class Workload:
     :ivar prepare: writes, once, what all runs read.
     :ivar repeats: False if a run takes its medians itself.
     :ivar waits: whether its runs mostly wait, and so may run at the same time.
+    :ivar limit: seconds that a stage may take.
     """
 
     title: str
@@ -534,6 +535,7 @@ class Workload:
     prepare: Stage | None = None
     repeats: bool = True
     waits: bool = False
+    limit: float = 600.0
 
 
 WORKLOADS = {
@@ -541,7 +543,7 @@ WORKLOADS = {
     'W2': Workload('W2 wide: 50 series, 2,000 steps', [wide_batch, wide_single]),
     'W3': Workload('W3 train: 1 ms of work and 10 metrics a step', [train]),
     'W4': Workload('W4 read', [read], prepare=fill),
-    'W5': Workload('W5 kill: SIGKILL 1 s after 50,000 points', [kill], waits=True),
+    'W5': Workload('W5 kill: SIGKILL 1 s after 50,000 points', [kill], waits=True, limit=90.0),
     'W6': Workload('W6 start', [start]),
     'W7': Workload('W7 grow: ns a point until durable', [grow], repeats=False),
     'W8': Workload('W8 busy: beside a thread that computes', [busy]),

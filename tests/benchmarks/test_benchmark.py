@@ -1,0 +1,110 @@
+"""The benchmark runs, and its arithmetic says what it is said to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import __main__ as benchmark
+from .figures import GOALS, US, Results
+from .peers import PEERS
+from .systems import FLOOR
+from .workloads import WORKLOADS
+
+PEER, SLOWER_PEER = PEERS[0].name, PEERS[1].name
+
+
+def reached(title: str, results: Results) -> tuple[float, bool]:
+    (goal,) = (goal for goal in GOALS if goal.title == title)
+    value = goal.of(results)
+    return value, goal.is_reached(value)
+
+
+def test_a_share_of_the_workloads_runs_on_floors_and_ourselves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / 'results.md'
+    code = benchmark.main(
+        ['--runs', '1', '--share', '0.005', '--workloads', 'W1', 'W4', '--output', str(output)]
+    )
+    report = output.read_text()
+    assert code == 0
+    assert 'What failed' not in report
+    assert report in capsys.readouterr().out
+    assert '0.005 of the points' in report
+    assert f'| {US} |' in report
+    assert '| W2 batch of 50, floors a value | <= 0.8 | not measured | |' in report
+    lines = report.splitlines()
+    (bytes_a_point,) = (line for line in lines if line.startswith('| W1 bytes a point'))
+    assert bytes_a_point.endswith(('yes |', 'no |'))
+
+
+def test_what_fails_is_named_and_the_rest_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(system: object, folder: Path, share: float) -> dict[str, float]:
+        raise AssertionError  # it is run by name, in a child, where there is no such stage
+
+    broken = type(WORKLOADS['W1'])('Broken', [fails])
+    monkeypatch.setitem(benchmark.WORKLOADS, 'W1', broken)
+    output = tmp_path / 'results.md'
+    code = benchmark.main(['--runs', '1', '--workloads', 'W1', '--output', str(output)])
+    assert code == 1
+    assert f"- {US} failed in fails: KeyError: 'fails'" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    ('title', 'results', 'expected'),
+    [
+        (
+            'W1 caller, floors',
+            {'W1': {US: {'call_ns': 900.0}, FLOOR: {'call_ns': 600.0}}},
+            (1.5, True),
+        ),
+        (
+            'W1 until durable, floors',
+            {'W1': {US: {'durable_rate': 1e6}, FLOOR: {'call_ns': 400.0}}},
+            (2.5, False),
+        ),
+        (
+            'W1 until durable, x best peer',
+            {
+                'W1': {
+                    US: {'durable_rate': 1e6},
+                    FLOOR: {'durable_rate': 1e7},
+                    PEER: {'durable_rate': 4e4},
+                    SLOWER_PEER: {'durable_rate': 1e3},
+                }
+            },
+            (25.0, True),
+        ),
+        (
+            'W4 last 10, x best peer',
+            {'W4': {US: {'tail': 1e-3}, PEER: {'tail': 3e-3}, SLOWER_PEER: {'tail': 1.0}}},
+            (3.0, False),
+        ),
+        (
+            'W7 10^7 points to 10^4',
+            {'W7': {US: {'points_10000': 4, 'points_10000000': 5}}},
+            (1.25, True),
+        ),
+        ('W8 x the idle rate', {'W8': {US: {'other': 0.5, 'main': 0.25}}}, (0.25, False)),
+    ],
+)
+def test_a_figure_is_what_its_title_says(
+    title: str, results: Results, expected: tuple[float, bool]
+) -> None:
+    assert reached(title, results) == expected
+
+
+def test_a_figure_of_what_was_not_measured_is_not_made_up() -> None:
+    ours: Results = {name: {US: {}} for name in WORKLOADS}
+    for goal in GOALS:
+        with pytest.raises(KeyError):
+            goal.of(ours)
+
+
+def test_runs_come_to_their_median() -> None:
+    runs = [{'a': 1.0, 'b': 5.0}, {'a': 9.0}, {'a': 2.0, 'b': 7.0}]
+    assert benchmark._medians(runs) == {'a': 2.0, 'b': 6.0}
