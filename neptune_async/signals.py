@@ -25,7 +25,8 @@ def flush_on_signal(signalnum: int = signal.SIGTERM, *, timeout: float = 10.0) -
     Without this, SIGTERM ends a Python process at once, and with it what was
     logged in the last ``flush_interval``. With it, all that was logged is
     stored first; what storage does not take within the timeout is kept in a
-    spill file, which a line on stderr names. Then comes what the signal did before:
+    spill file, which a line on stderr names; so it is when the signal interrupts
+    code that holds a lock which storing needs. Then comes what the signal did before:
     the handler that it had, or, where that was the default, the end of the
     process by that signal.
 

@@ -383,12 +383,15 @@ class Queue:
     @property
     def offered(self) -> int:
         """How many operations were ever put in: the barrier that a flush waits for."""
-        return self._taken + len(self)
+        # The worker may be just about to take some: they would be counted neither here nor there.
+        with self.lock:
+            return self._taken + len(self)
 
     @property
     def pending(self) -> int:
         """How many operations are not stored yet, those in flight or spilled included."""
-        return self.offered - self.settled
+        with self.lock:
+            return self.offered - self.settled
 
     @property
     def in_memory(self) -> int:

@@ -6,7 +6,9 @@ import signal
 import sys
 import threading
 import tracemalloc
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,27 @@ def taken(queue: Queue) -> list[float]:
     part = Part(1, 'test', 0)
     queue.take(part, b'w' * 16, 1)
     return list(part.points[3::POINT_FIELDS])
+
+
+def test_what_is_being_taken_is_pending_all_the_time(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    reader = threading.Thread(target=lambda: seen.append(queue.pending))
+    take = queue_module.MemoryBuffer.take
+
+    def take_while_another_reads(*arguments: Any) -> array[float]:
+        points = take(*arguments)
+        reader.start()
+        reader.join(0.1)  # as long as it may take to read what is half done
+        return points
+
+    monkeypatch.setattr(queue_module.MemoryBuffer, 'take', take_while_another_reads)
+    for number in range(5):
+        put(queue, number)
+    assert taken(queue) == [0, 1, 2, 3, 4]
+    reader.join()
+    assert seen == [5]
 
 
 def test_what_is_put_is_taken_once_and_in_order(queue: Queue) -> None:
