@@ -140,6 +140,7 @@ async def test_both_faces_share_worker_and_state(store: Path) -> None:
 async def test_follow_yields_what_another_process_commits(store: Path) -> None:
     async with AsyncExperiment('followed', storage=store) as exp:
         exp['series'].log(0.0)
+        await exp.flush()  # the order of processes is that of their commits
         script = (
             'from neptune_async import Experiment\n'
             f'with Experiment("followed", storage={str(store)!r}) as exp:\n'
