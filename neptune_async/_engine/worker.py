@@ -691,6 +691,8 @@ class Worker:
                 path.unlink(missing_ok=True)
             except (NeptuneAsyncError, OSError) as error:
                 self._note_left_behind(path, 0, error)
+                if self._fault_of_left_behind is not None:
+                    return  # what comes next may be later points of the same series
             else:
                 self._note_left_behind(path, sum(map(count_of, batches)))
         # After the spill files: what is in one of them is known to be stored then.
@@ -700,6 +702,8 @@ class Worker:
                 journal.remove()
             except (NeptuneAsyncError, OSError) as error:
                 self._note_left_behind(journal.path, 0, error)
+                if self._fault_of_left_behind is not None:
+                    return
             else:
                 self._note_left_behind(journal.path, count)
             finally:

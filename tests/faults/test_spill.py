@@ -12,8 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from neptune_async import Experiment
+from neptune_async._storage.base import Receipt
+from neptune_async._storage.sqlite.storage import SQLiteStorage
+from neptune_async.exceptions import StorageError
 
 from .harness import Child, Ended, Store, mark, trials
 
@@ -258,6 +264,44 @@ def test_many_spills_are_taken_in_together(start: Start, store: Store) -> None:
     store.open_once()
     assert store.spills == []
     store.require_interleaved('loss', dict.fromkeys(range(4), 1000))
+
+
+@pytest.mark.failure('F11', 'a spill file that the disk has no room for, and a later one')
+def test_a_later_spill_waits_for_an_earlier_one_that_storage_does_not_take(
+    start: Start, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"""
+        import sys
+        from child import experiment, hear, say
+        from neptune_async._engine import lifecycle
+        lifecycle.EXIT_TIMEOUT = {EXIT_TIMEOUT}
+        exp = experiment()
+        say('open')
+        hear()
+        exp['loss'].extend(range(int(sys.argv[1]), int(sys.argv[1]) + 10))
+    """
+    children = [start(script, first) for first in (0, 10)]
+    for child in children:
+        child.wait_for('open')
+    with store.held():
+        for child in children:
+            child.tell()
+            child.finish()
+    assert len(store.spills) == 2
+
+    write = SQLiteStorage.write
+    faults = [StorageError('the disk is full')]
+
+    async def write_once_there_is_room(self: SQLiteStorage, *args: Any, **options: Any) -> Receipt:
+        if faults:
+            raise faults.pop()
+        return await write(self, *args, **options)
+
+    monkeypatch.setattr(SQLiteStorage, 'write', write_once_there_is_room)
+    with Experiment('EXP', storage=store.path) as exp:
+        exp['loss'].extend(range(20, 30))
+    assert store.spills == []
+    store.require('loss', range(30))
 
 
 LOSES_THE_REPLY = """
