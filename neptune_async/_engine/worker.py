@@ -690,8 +690,7 @@ class Worker:
                     await self._take_in(batch, {}, {})
                 path.unlink(missing_ok=True)
             except (NeptuneAsyncError, OSError) as error:
-                self._note_left_behind(path, 0, error)
-                if self._fault_of_left_behind is not None:
+                if self._note_left_behind(path, 0, error):
                     return  # what comes next may be later points of the same series
             else:
                 self._note_left_behind(path, sum(map(count_of, batches)))
@@ -701,15 +700,15 @@ class Worker:
                 count = await self._take_in_journal(journal)
                 journal.remove()
             except (NeptuneAsyncError, OSError) as error:
-                self._note_left_behind(journal.path, 0, error)
-                if self._fault_of_left_behind is not None:
+                if self._note_left_behind(journal.path, 0, error):
                     return
             else:
                 self._note_left_behind(journal.path, count)
             finally:
                 journal.let_go()
 
-    def _note_left_behind(self, path: Path, count: int, error: Exception | None = None) -> None:
+    def _note_left_behind(self, path: Path, count: int, error: Exception | None = None) -> bool:
+        """Say what became of a file; return whether storage is at fault, and not the file."""
         self.left_behind[path] = LeftBehind(path, count, error)
         if isinstance(error, StorageError) and not isinstance(error, StorageFormatError):
             self._fault_of_left_behind = error
@@ -720,6 +719,7 @@ class Worker:
                 '%s was taken in: the %d operations that it kept are in %s',
                 path, count, self.location,
             )  # fmt: skip
+        return self._fault_of_left_behind is not None
 
     async def _take_in_journal(self, journal: AbandonedJournal) -> int:
         """Store what a journal has and storage has not; return how many operations that is."""
