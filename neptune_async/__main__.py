@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from neptune_async._engine import lifecycle
-from neptune_async._engine.worker import LeftBehind
+from neptune_async._engine.recovery import LeftBehind
 from neptune_async._storage import registry
 from neptune_async.exceptions import NeptuneAsyncError
 

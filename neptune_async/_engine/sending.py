@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import anyio
 
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, CreateVariable, Part
 from neptune_async._storage.base import Receipt, VariableConflict
-from neptune_async.exceptions import Rejection
+from neptune_async.exceptions import Rejection, StorageBusyError
 
 logger = logging.getLogger('neptune_async')
+
+T = TypeVar('T')
 
 BUSY_PATIENCE = 60.0
 """Seconds for which a store that others hold is no fault."""
@@ -83,6 +88,18 @@ class Patience:
     def is_over(self) -> bool:
         """Whether it is time to call it a fault."""
         return time.monotonic() > self._end
+
+
+async def attempt(query: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run a query, again and again while other processes hold the store."""
+    busy = Patience()
+    while True:
+        try:
+            return await query(*args)
+        except StorageBusyError:
+            if busy.is_over():
+                raise
+        await anyio.sleep(busy.pause())
 
 
 def count_of(batch: Batch) -> int:

@@ -11,25 +11,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
 from neptune_async._engine.entries import VariableIds
-from neptune_async._engine.journal import AbandonedJournal, Journal, find_journals
+from neptune_async._engine.journal import Journal
 from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
+from neptune_async._engine.recovery import LeftBehind, Recovery
 from neptune_async._engine.sending import (
     Patience,
     Sent,
-    count_of,
+    attempt,
     refused_whole,
     replace_ids,
     resolved_conflicts,
 )
-from neptune_async._engine.spill import find_spills, read_spill
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
@@ -62,7 +61,6 @@ class Worker:
 
     :ivar storage: the store itself, for the loop's thread only.
     :ivar states: the open experiments by name.
-    :ivar left_behind: what was found beside the store, and what became of it.
     :ivar users: how many ``Experiment`` objects hold the worker; guarded by the
         registry's lock (see ``lifecycle``).
     """
@@ -97,8 +95,7 @@ class Worker:
         self._ids = VariableIds()
         self._in_flight: Sent | None = None
         self._kept: deque[Kept] = deque()
-        self.left_behind: dict[Path, LeftBehind] = {}
-        self._fault_of_left_behind: StorageError | None = None
+        self._recovery = Recovery(self.storage)
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
@@ -284,7 +281,7 @@ class Worker:
             elif mode == 'create':
                 raise self._exists(state.name)
             if mode != 'read' and not state.is_loaded:
-                state.load(await self._attempt(self.storage.list_variables, state.id, None))
+                state.load(await attempt(self.storage.list_variables, state.id, None))
             if numbers_steps and not state.numbers_steps:
                 await self._number_steps(state)
             if mode != 'read':
@@ -307,13 +304,13 @@ class Worker:
     async def _new_state(self, name: str | None, mode: Mode, options: Options) -> ExperimentState:
         record = None
         if name and mode != 'create':
-            record = await self._attempt(self.storage.find_experiment, name)
+            record = await attempt(self.storage.find_experiment, name)
         if record is None and mode == 'read':
             assert name is not None
-            known = await self._attempt(self.storage.list_experiments)
+            known = await attempt(self.storage.list_experiments)
             raise messages.experiment_not_found(name, self.location, known)
         if record is None:
-            record = await self._attempt(self.storage.create_experiment, name)
+            record = await attempt(self.storage.create_experiment, name)
         if record is None and mode == 'create':
             raise self._exists(str(name))
         if record is None:
@@ -333,7 +330,7 @@ class Worker:
         while True:
             await self.flush(state)
             offered = state.queue.offered
-            largest = await self._attempt(self.storage.largest_steps, state.id)
+            largest = await attempt(self.storage.largest_steps, state.id)
             with state.queue.lock:
                 if state.queue.offered == offered:
                     state.number_steps({path: step + 1.0 for path, step in largest.items()})
@@ -372,15 +369,13 @@ class Worker:
 
         :raises StorageError: when the store is not there, or cannot be opened.
         """
-        folder = self.storage.spill_folder
-        is_anything_there = folder is not None and _is_left_behind(folder)
-        await self._open_storage(writable=is_anything_there)
-        return [*self.left_behind.values()]
+        await self._open_storage(writable=self._recovery.is_needed())
+        return [*self._recovery.found.values()]
 
     async def list_experiments(self) -> list[str]:
         """Return the names of all experiments in the store."""
         await self._open_storage(writable=False)
-        return await self._attempt(self.storage.list_experiments)
+        return await attempt(self.storage.list_experiments)
 
     async def delete_experiment(self, name: str) -> None:
         """Delete an experiment and all that it holds.
@@ -392,8 +387,8 @@ class Worker:
             raise StorageError(
                 f'experiment {name!r} is open in this process; close it before it is deleted'
             )
-        if not await self._attempt(self.storage.delete_experiment, name):
-            known = await self._attempt(self.storage.list_experiments)
+        if not await attempt(self.storage.delete_experiment, name):
+            known = await attempt(self.storage.list_experiments)
             raise messages.experiment_not_found(name, self.location, known)
 
     # ── Reads and flushes ────────────────────────────────────────────────────
@@ -419,7 +414,7 @@ class Worker:
         """Query storage as it is."""
         state.require_open()
         await self._open_storage(writable=False)
-        return await self._attempt(query, *args)
+        return await attempt(query, *args)
 
     async def next_commit(self, at_most: float) -> None:
         """Return after the next commit of this process, or so many seconds."""
@@ -457,22 +452,11 @@ class Worker:
         """
         await self.flush(state)
         await self._open_storage(writable=True)
-        await self._attempt(self.storage.sync)
+        await attempt(self.storage.sync)
 
     async def _flush_all(self) -> None:
         for state in [*self.states.values()]:
             await self.flush(state)
-
-    async def _attempt(self, query: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run a query, again and again while other processes hold the store."""
-        busy = Patience()
-        while True:
-            try:
-                return await query(*args)
-            except StorageBusyError:
-                if busy.is_over():
-                    raise
-            await anyio.sleep(busy.pause())
 
     # ── Writing ──────────────────────────────────────────────────────────────
 
@@ -504,10 +488,10 @@ class Worker:
             try:
                 await self._open_storage(writable=True)
                 # What was left behind may be of this process, and is to come first.
-                if self._fault_of_left_behind is not None:
+                if self._recovery.fault is not None:
                     await self._take_in_left_behind()
-                if self._fault_of_left_behind is not None:
-                    raise self._fault_of_left_behind
+                if self._recovery.fault is not None:
+                    raise self._recovery.fault
                 await self._take_back()
                 receipt = Receipt()
                 if sent.batch.parts:
@@ -662,10 +646,17 @@ class Worker:
             if self._is_open and (self._is_writable or not writable):
                 return
             self._is_open = False
-            await self._attempt(_opened, self.storage, writable)
+            await attempt(_opened, self.storage, writable)
             if writable:
                 await self._take_in_left_behind()
             self._is_open, self._is_writable = True, writable
+
+    async def _take_in_left_behind(self) -> None:
+        # What this process has spilled itself has its turn with the next batch.
+        await self._recovery.run(
+            lambda path: any(path == kept.path for kept in self._kept),
+            is_quiet=self._fault is not None,
+        )
 
     async def _close_storage(self) -> None:
         if self._is_open:
@@ -674,113 +665,6 @@ class Worker:
                 await self.storage.close()
             except StorageError as error:
                 logger.warning('closing the store failed: %s', error)
-
-    async def _take_in_left_behind(self) -> None:
-        """Store what processes that have ended left beside the store."""
-        self._fault_of_left_behind = None
-        folder = self.storage.spill_folder
-        if folder is None:
-            return
-        for path in find_spills(folder):
-            if any(path == kept.path for kept in self._kept):
-                continue  # it has its turn with the next batch
-            try:
-                batches = read_spill(path)
-                for batch in batches:
-                    await self._take_in(batch, {}, {})
-                path.unlink(missing_ok=True)
-            except (NeptuneAsyncError, OSError) as error:
-                if self._note_left_behind(path, 0, error):
-                    return  # what comes next may be later points of the same series
-            else:
-                self._note_left_behind(path, sum(map(count_of, batches)))
-        # After the spill files: what is in one of them is known to be stored then.
-        for journal in find_journals(folder):
-            try:
-                count = await self._take_in_journal(journal)
-                journal.remove()
-            except (NeptuneAsyncError, OSError) as error:
-                if self._note_left_behind(journal.path, 0, error):
-                    return
-            else:
-                self._note_left_behind(journal.path, count)
-            finally:
-                journal.let_go()
-
-    def _note_left_behind(self, path: Path, count: int, error: Exception | None = None) -> bool:
-        """Say what became of a file; return whether storage is at fault, and not the file."""
-        self.left_behind[path] = LeftBehind(path, count, error)
-        if isinstance(error, StorageError) and not isinstance(error, StorageFormatError):
-            self._fault_of_left_behind = error
-        if error is not None and self._fault is None:
-            logger.warning('%s was not taken in: %s', path, error)
-        elif count:
-            logger.warning(
-                '%s was taken in: the %d operations that it kept are in %s',
-                path, count, self.location,
-            )  # fmt: skip
-        return self._fault_of_left_behind is not None
-
-    async def _take_in_journal(self, journal: AbandonedJournal) -> int:
-        """Store what a journal has and storage has not; return how many operations that is."""
-        renamed: dict[int, int | None] = {}
-        refused: dict[int, Rejection] = {}
-        count = 0
-        for segment in journal.segments():
-            if segment.number and segment.number <= await self._attempt(
-                self.storage.last_batch, segment.writer
-            ):
-                continue
-            (part,) = segment.batch.parts
-            if part.count or part.operations:
-                replace_ids(part, renamed, refused)
-                for gone in await self._unknown_ids(part):
-                    refused[gone] = messages.deleted_meanwhile(part.name)
-                    replace_ids(part, {gone: None}, refused)
-                await self._take_in(segment.batch, renamed, refused)
-                count += part.count
-        return count
-
-    async def _unknown_ids(self, part: Part) -> set[int]:
-        """Return the variables that a part names and does not create, and storage does not have."""
-        named = part.variable_ids() - part.created_ids()
-        record = await self._attempt(self.storage.find_experiment, part.name) if named else None
-        if record is not None:
-            stored = await self._attempt(self.storage.list_variables, record.id, None)
-            named -= {variable.id for variable in stored}
-        return named
-
-    async def _take_in(
-        self,
-        batch: Batch,
-        renamed: dict[int, int | None],
-        refused: dict[int, Rejection],
-    ) -> None:
-        while True:
-            try:
-                await self._attempt(self._write_carefully, batch)
-                return
-            except VariableConflict as conflict:
-                for part in batch.parts:
-                    ids = resolved_conflicts(part, conflict, refused)
-                    renamed.update(ids)
-                    replace_ids(part, ids, refused)
-
-    async def _write_carefully(self, batch: Batch) -> Receipt:
-        return await self.storage.write(batch, careful=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftBehind:
-    """A spill file or a journal of a process that has ended.
-
-    :ivar count: how many of its operations were taken in.
-    :ivar error: why it was not taken in, and is still there.
-    """
-
-    path: Path
-    count: int
-    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -792,11 +676,6 @@ class Options:
     flush_interval: float
     max_pending: int
     durability: Durability
-
-
-def _is_left_behind(folder: Path) -> bool:
-    """Whether a spill file or a journal is there."""
-    return bool(find_spills(folder)) or any(folder.glob('*.journal'))
 
 
 async def _opened(storage: Storage, writable: bool) -> None:

@@ -1,0 +1,162 @@
+"""Storing what processes that have ended left beside a store: spill files and journals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from neptune_async._engine.journal import AbandonedJournal, find_journals
+from neptune_async._engine.sending import attempt, count_of, replace_ids, resolved_conflicts
+from neptune_async._engine.spill import find_spills, read_spill
+from neptune_async._model import messages
+from neptune_async._model.operations import Batch, Part
+from neptune_async._storage.base import Receipt, Storage, VariableConflict
+from neptune_async.exceptions import (
+    NeptuneAsyncError,
+    Rejection,
+    StorageError,
+    StorageFormatError,
+)
+
+logger = logging.getLogger('neptune_async')
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A spill file or a journal of a process that has ended.
+
+    :ivar count: how many of its operations were taken in.
+    :ivar error: why it was not taken in, and is still there.
+    """
+
+    path: Path
+    count: int
+    error: Exception | None = None
+
+
+class Recovery:
+    """Takes in what was left behind, once the store is open.
+
+    :ivar found: what was found, and what became of it.
+    :ivar fault: why storage took no more of it; None if nothing has to wait for storage.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._is_quiet = False
+        self.found: dict[Path, LeftBehind] = {}
+        self.fault: StorageError | None = None
+
+    def is_needed(self) -> bool:
+        """Whether a spill file or a journal is there."""
+        folder = self._storage.spill_folder
+        return folder is not None and (bool(find_spills(folder)) or any(folder.glob('*.journal')))
+
+    async def run(self, is_own: Callable[[Path], bool], *, is_quiet: bool) -> None:
+        """Take in file after file, up to the first that storage does not take: what comes next
+        may be later points of the same series.
+
+        :param is_own: whether a spill file is of this process, and has its turn later.
+        :param is_quiet: whether it is known already that storage fails.
+        """
+        self.fault = None
+        self._is_quiet = is_quiet
+        folder = self._storage.spill_folder
+        if folder is None:
+            return
+        try:
+            for path in find_spills(folder):
+                if not is_own(path):
+                    remove = partial(path.unlink, missing_ok=True)
+                    await self._take_in_file(path, self._store_spill(path), remove)
+            # After the spill files: what is in one of them is known to be stored then.
+            for journal in find_journals(folder):
+                try:
+                    storing = self._store_journal(journal)
+                    await self._take_in_file(journal.path, storing, journal.remove)
+                finally:
+                    journal.let_go()
+        except StorageError as fault:
+            self.fault = fault
+
+    async def _take_in_file(
+        self, path: Path, storing: Awaitable[int], remove: Callable[[], object]
+    ) -> None:
+        """Store what is in a file and remove it, and note and say what became of it.
+
+        :raises StorageError: storage is at fault, and not the file.
+        """
+        try:
+            count = await storing
+            remove()
+        except (NeptuneAsyncError, OSError) as error:
+            self.found[path] = LeftBehind(path, 0, error)
+            if not self._is_quiet:
+                logger.warning('%s was not taken in: %s', path, error)
+            if isinstance(error, StorageError) and not isinstance(error, StorageFormatError):
+                raise
+        else:
+            self.found[path] = LeftBehind(path, count)
+            if count:
+                logger.warning(
+                    '%s was taken in: the %d operations that it kept are in %s',
+                    path, count, self._storage.location,
+                )  # fmt: skip
+
+    async def _store_spill(self, path: Path) -> int:
+        """Store what a spill file has; return how many operations that is."""
+        batches = read_spill(path)
+        for batch in batches:
+            await self._store(batch, {}, {})
+        return sum(map(count_of, batches))
+
+    async def _store_journal(self, journal: AbandonedJournal) -> int:
+        """Store what a journal has and storage has not; return how many operations that is."""
+        renamed: dict[int, int | None] = {}
+        refused: dict[int, Rejection] = {}
+        count = 0
+        for segment in journal.segments():
+            if segment.number and segment.number <= await attempt(
+                self._storage.last_batch, segment.writer
+            ):
+                continue
+            (part,) = segment.batch.parts
+            if part.count or part.operations:
+                replace_ids(part, renamed, refused)
+                for gone in await self._unknown_ids(part):
+                    refused[gone] = messages.deleted_meanwhile(part.name)
+                    replace_ids(part, {gone: None}, refused)
+                await self._store(segment.batch, renamed, refused)
+                count += part.count
+        return count
+
+    async def _unknown_ids(self, part: Part) -> set[int]:
+        """Return the variables that a part names and does not create, and storage does not have."""
+        named = part.variable_ids() - part.created_ids()
+        record = await attempt(self._storage.find_experiment, part.name) if named else None
+        if record is not None:
+            stored = await attempt(self._storage.list_variables, record.id, None)
+            named -= {variable.id for variable in stored}
+        return named
+
+    async def _store(
+        self,
+        batch: Batch,
+        renamed: dict[int, int | None],
+        refused: dict[int, Rejection],
+    ) -> None:
+        while True:
+            try:
+                await attempt(self._write_carefully, batch)
+                return
+            except VariableConflict as conflict:
+                for part in batch.parts:
+                    ids = resolved_conflicts(part, conflict, refused)
+                    renamed.update(ids)
+                    replace_ids(part, ids, refused)
+
+    async def _write_carefully(self, batch: Batch) -> Receipt:
+        return await self._storage.write(batch, careful=True)
