@@ -59,8 +59,8 @@ class _FlushFirst:
 
     def __call__(self, signalnum: int, frame: FrameType | None) -> None:
         if lifecycle.is_writing_here():
-            # The worker would wait for the write that the signal has interrupted. It comes again
-            # when that is over, or any other.
+            # The worker, or another thread that it waits for, would wait for what the signal has
+            # interrupted. It comes again when that is over.
             thread = threading.Thread(target=_send_again, args=(signalnum,), daemon=True)
             with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
                 thread.start()

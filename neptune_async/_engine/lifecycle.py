@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 
 from neptune_async._engine import journal
+from neptune_async._engine.locks import is_held_here
 from neptune_async._engine.state import ExperimentState
 from neptune_async._engine.worker import Worker
 from neptune_async._storage import registry
@@ -75,18 +76,18 @@ def spill(worker: Worker, states: list[ExperimentState], *, at_the_end: bool = F
 
 
 def is_writing_here() -> bool:
-    """Whether the calling thread is in the middle of a write, or opens or closes an experiment:
-    only a signal handler can ask that.
+    """Whether the calling thread is in the middle of a write, calls a worker, or opens or closes
+    an experiment: only a signal handler can ask that.
     """
-    return _lock_is_held_here() or any(state.queue.is_held_here for state in _states())
+    return any(is_held_here(lock) for lock in _locks())
 
 
 def wait_for_writes() -> None:
     """Return once every write that was going on has come to its end."""
     with _lock:
-        states = _states()
-    for state in states:
-        with state.queue.lock:
+        locks = _locks()
+    for lock in locks:
+        with lock:
             pass
 
 
@@ -102,13 +103,11 @@ def flush_all(timeout: float) -> None:
             spill(worker, states)
 
 
-def _states() -> list[ExperimentState]:
-    return [state for worker in _workers for state in worker.states.values()]
-
-
-def _lock_is_held_here() -> bool:
-    is_owned: bool = _lock._is_owned()  # type: ignore[attr-defined]
-    return is_owned
+def _locks() -> list[threading.RLock]:
+    """Return what a flush waits for, in this thread or on the worker's."""
+    calls = [worker.thread.lock for worker in _workers]
+    queues = [state.queue.lock for worker in _workers for state in worker.states.values()]
+    return [_lock, *calls, *queues]
 
 
 # ── Exit ─────────────────────────────────────────────────────────────────────

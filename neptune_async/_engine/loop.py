@@ -35,6 +35,7 @@ class LoopThread:
 
     :param main: what it runs; all else is cancelled when it returns, and waited for.
     :param close: what it runs after that.
+    :ivar lock: held while something is posted.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class LoopThread:
         self._main = main
         self._close = close
         # A signal handler or a finalizer may post while the thread that it interrupts does.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: AbstractEventLoop | None = None
         self._tasks: TaskGroup
@@ -70,7 +71,7 @@ class LoopThread:
             the interpreter is ending.
         """
         call = partial(callback, *args)
-        with self._lock:
+        with self.lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread = thread
@@ -138,7 +139,7 @@ class LoopThread:
 
     async def _serve(self) -> None:
         loop = get_running_loop()
-        with self._lock:
+        with self.lock:
             self._context = copy_context()
             self._loop = loop
             early, self._early = self._early, []
@@ -152,7 +153,7 @@ class LoopThread:
         except BaseException:
             self._loop = None
             raise
-        with self._lock:
+        with self.lock:
             self._loop = self._thread = None
         # What was posted just before has its turn, and is told that this is the end.
         await anyio.lowlevel.checkpoint()

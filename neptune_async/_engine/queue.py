@@ -12,6 +12,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from neptune_async._engine.buffers import Buffer, JournaledBuffer, MemoryBuffer
 from neptune_async._engine.journal import Journal
+from neptune_async._engine.locks import is_held_here
 from neptune_async._model.operations import (
     POINT_FIELDS,
     CreateVariable,
@@ -332,8 +333,7 @@ class Queue:
         """Whether the calling thread is in the middle of a write, which only a signal handler or
         a finalizer can ask.
         """
-        is_owned: bool = self._has_room._is_owned()  # type: ignore[attr-defined]
-        return is_owned
+        return is_held_here(self.lock)
 
     def __len__(self) -> int:
         """How many operations were not taken yet."""

@@ -82,6 +82,44 @@ def test_a_signal_that_interrupts_a_write_flushes_when_that_is_over(
         )
 
 
+@pytest.mark.failure('F4', 'SIGTERM with flush_on_signal, while a read calls the worker')
+def test_a_signal_that_interrupts_a_call_of_the_worker_waits_for_no_other_thread(
+    start: Start, store: Store
+) -> None:
+    child = start(
+        TRAINS
+        + """
+    import threading
+    from child import wait_until
+    flush_on_signal()
+    # A thread that logs holds the queue's lock, and waits for the one of the call.
+    logs = threading.Thread(target=exp['loss'].log, args=[1])
+
+    def is_logging():
+        if exp._state.queue.lock.acquire(blocking=False):
+            exp._state.queue.lock.release()
+            return False
+        return True
+
+    loop = exp._worker.thread._loop
+    post = loop.call_soon_threadsafe
+
+    def post_interrupted(*args, **options):
+        del loop.call_soon_threadsafe
+        logs.start()
+        wait_until(is_logging)
+        signal.raise_signal(signal.SIGTERM)
+        return post(*args, **options)
+
+    loop.call_soon_threadsafe = post_interrupted
+    exp['loss'].all()
+    threading.Event().wait()
+"""
+    )
+    child.finish(-signal.SIGTERM)
+    store.require('loss', [0, 1])
+
+
 @pytest.mark.failure('F4', 'SIGTERM with flush_on_signal and a handler of the user')
 def test_the_handler_that_was_there_comes_next(start: Start, store: Store) -> None:
     end_by(
