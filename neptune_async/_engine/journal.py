@@ -61,7 +61,7 @@ from neptune_async.exceptions import StorageFormatError
 try:
     import fcntl
 except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # IS_AVAILABLE is asked before it is used
 
 IS_AVAILABLE = fcntl is not None
 """Whether the system has what a journal needs."""

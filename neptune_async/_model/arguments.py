@@ -126,9 +126,12 @@ def checked_seconds(argument: str, seconds: object) -> float:
 
     :raises InvalidArgumentError: for anything else.
     """
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not is_number or not 0 < seconds < math.inf:  # type: ignore[operator]
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not 0 < seconds < math.inf
+    ):
         raise InvalidArgumentError(
             f'{argument} must be a positive number of seconds, not {seconds!r}'
         )
-    return float(seconds)  # type: ignore[arg-type]  # is_number is the check
+    return float(seconds)

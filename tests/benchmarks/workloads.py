@@ -195,7 +195,7 @@ def train(system: System, folder: Path, share: float) -> Measured:
         logging(run, d, islice(first, _BLOCK_STEPS), _work, turns)
         seconds = clock() - start
         busy = time.process_time()
-        time.sleep(_SETTLE)
+        time.sleep(_SETTLE)  # the pause told of above: the worker flushes in it
         return seconds + time.process_time() - busy
 
     def unlogged() -> float:
@@ -204,7 +204,7 @@ def train(system: System, folder: Path, share: float) -> Measured:
         return clock() - start
 
     logging(run, d, islice(first, 10), _work, turns)
-    time.sleep(_SETTLE)
+    time.sleep(_SETTLE)  # what only the first flush has to do is not in the blocks
     overheads = []
     for pair in range(_PAIRS):
         if pair % 2:
@@ -307,9 +307,9 @@ def kill(system: System, folder: Path, share: float) -> Measured:
         assert victim.stdout is not None
         while LOGGED not in victim.stdout.readline():
             assert victim.poll() is None
-        time.sleep(1.0)
+        time.sleep(1.0)  # what the workload gives a tracker to store what it has
         victim.send_signal(signal.SIGKILL)
-    time.sleep(1.0)
+    time.sleep(1.0)  # for the processes of trackers that have some beside the one that was killed
     reading = system.reader(store)
     if reading is None:
         return {}
@@ -325,7 +325,7 @@ def victim(system: System, folder: Path, share: float) -> Measured:
     run = system.open(folder)
     loop(system.single)(run, PATH, noise(int(50_000 * share)))
     os.write(stdout, f'\n{LOGGED}\n'.encode())
-    time.sleep(60.0)
+    time.sleep(60.0)  # far more than the second after which it is killed
     raise AssertionError('it was not killed')
 
 
@@ -415,7 +415,7 @@ def grow(system: System, folder: Path, share: float) -> Measured:
         return path
 
     def cost(logging: Callable[..., None], *arguments: Any) -> float:
-        time.sleep(0.05)
+        time.sleep(0.05)  # the worker comes to rest, so that no merging of before is timed along
         start = clock()
         logging(run, *arguments)
         system.flush(run)

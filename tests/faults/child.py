@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError('what was waited for did not happen')
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks at a condition, which has a bound
 
 
 def fork(body: Callable[[], object], limit: int = 0) -> int:

@@ -52,7 +52,7 @@ WRITER = """
             if exp is None:
                 exp = experiment(durability=draw.choice(['interval', 'interval', 'call', 'power']))
         except StorageError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # the disk is full, or somebody holds the store: not at once again
             continue
         count = draw.randrange(1, 200)
         say('announced', logged + count)
