@@ -22,6 +22,7 @@ Steps at a regular stride have no column: they are ``first_step + stride * i``.
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import sys
@@ -39,7 +40,7 @@ from neptune_async._model.operations import (
     POINT_FIELDS,
     variable_of,
 )
-from neptune_async._model.values import MAX_STEP, MAX_TEXT, decode, encode, encode_points
+from neptune_async._model.values import MAX_STEP, MAX_TEXT, decode, encode_points
 
 CHUNK_POINTS = 8192
 """Points a full chunk has: a tail reads one, and its row overhead is below 0.02 bytes a point."""
@@ -47,6 +48,7 @@ CHUNK_POINTS = 8192
 Form: TypeAlias = Literal['f8', 'f8+zlib', 'ulp', 'json', 'json+zlib']
 Values: TypeAlias = 'array[float] | list[Any]'
 
+_list_in_json = json.JSONEncoder(separators=(',', ':')).encode
 _NAN_BYTES = array('d', [AUTOMATIC_STEP]).tobytes()
 _SAMPLE_BYTES = 2048
 _SMALL_BYTES = 256
@@ -354,7 +356,7 @@ def head_checksum(variable_id: int, head: Sequence[Any]) -> int:
     """
     # A REAL column does not keep the sign of zero.
     stored = [field + 0.0 if isinstance(field, float) else field for field in head]
-    return zlib.crc32(encode([variable_id, *stored]))
+    return zlib.crc32(_list_in_json([variable_id, *stored]).encode())
 
 
 def _packed_values(values: Values) -> tuple[Form, bytes]:

@@ -122,10 +122,12 @@ def _oldest_rows(connection: sqlite3.Connection, experiment_id: int, most: int) 
         (experiment_id,),
     ):
         points = decoded_log_row(experiment_id, *row)
-        if isinstance(points, array):
+        if isinstance(points, list):
+            log.texts += points
+        elif log.floats:
             log.floats += points
         else:
-            log.texts += points
+            log.floats = points  # with nothing to copy, in the usual case
         log.last, log.count = row_id, log.count + row[1]
         if log.count >= most:
             break

@@ -39,9 +39,9 @@ SCHEMA_VERSION = 1
 MEMORY = ':memory:'
 _MAGIC = b'SQLite format 3\0'
 
-_LOG_POINTS = 2**16
+_LOG_POINTS = 2**15
 """Points in the log after which they are turned into chunks, and so many at a time."""
-_OVERDUE = 16
+_OVERDUE = 32
 """How many times as many do not wait until nothing is logged: 32 MiB."""
 _CHECKPOINT_OVERDUE = 8
 """The same for the bytes of the -wal: 32 MiB, too."""

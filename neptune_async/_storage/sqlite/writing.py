@@ -34,7 +34,13 @@ from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
 from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
-_LogRow: TypeAlias = 'tuple[str, int, int, bytes | array[float]]'
+_LogRow: TypeAlias = tuple[str, int, int, bytes | memoryview]
+
+_FLOAT_ROW = 2**15
+"""Points after which a new log row begins: 1 MiB, which are in memory several times at once."""
+
+_MOST_APPENDED = 16
+"""Log rows of a batch up to which they are stored in one statement, of which each is a copy."""
 
 _TEXT_ROW = 2**24
 """Characters of texts after which a new log row begins: a row is read as a whole."""
@@ -64,8 +70,8 @@ def prepare_appending(connection: sqlite3.Connection) -> None:
     """Make what ``_append`` inserts into; it belongs to the connection, and not to the store."""
     connection.execute('PRAGMA temp_store = MEMORY')  # a disk may be full
     connection.execute(
-        'CREATE TEMP VIEW next_batch AS SELECT 0 AS writer, 0 AS number, 0 AS experiment_id, '
-        '0 AS name, 0 AS epoch, 0 AS form, 0 AS count, 0 AS crc32, 0 AS points'
+        'CREATE TEMP VIEW next_batch AS SELECT 0 AS writer, 0 AS number, 0 AS is_last, 0 AS name, '
+        '0 AS epoch, 0 AS experiment_id, 0 AS form, 0 AS count, 0 AS crc32, 0 AS points'
     )
     connection.execute("""
         CREATE TEMP TRIGGER append INSTEAD OF INSERT ON next_batch BEGIN
@@ -77,7 +83,7 @@ def prepare_appending(connection: sqlite3.Connection) -> None:
             );
             INSERT INTO log (experiment_id, form, count, crc32, points)
             VALUES (NEW.experiment_id, NEW.form, NEW.count, NEW.crc32, NEW.points);
-            UPDATE writers SET last_batch = NEW.number WHERE id = NEW.writer;
+            UPDATE writers SET last_batch = NEW.number WHERE NEW.is_last AND id = NEW.writer;
         END
     """)
 
@@ -88,24 +94,28 @@ def _append(
     rows: Sequence[Sequence[_LogRow]],
     receipt: Receipt,
 ) -> bool:
-    """Apply a batch that follows the writer's last one and is nothing but points, as nearly all
-    are; False if it is something else, and nothing was done.
+    """Apply a batch that follows the writer's last one and is nothing but points of an experiment,
+    as nearly all are; False if it is something else, and nothing was done.
 
     It is one statement, and so one transaction: the fewer there are, the less often this
     thread gives up the GIL, and waits up to 5 ms for one that computes.
     """
-    if [len(log_rows) for log_rows in rows] != [1]:
+    if len(batch.parts) != 1 or not 1 <= len(rows[0]) <= _MOST_APPENDED:
         return False
-    (part,), ((log_row,),) = batch.parts, rows
+    (part,), (log_rows,) = batch.parts, rows
     if part.operations or part.rejections or part.epoch is None:
         return False
     try:
-        connection.execute(
-            'INSERT INTO next_batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)',
-            (
-                batch.writer, batch.number, part.experiment_id, part.name, part.epoch,
-                *_sealed(part.experiment_id, log_row)[1:],
-            ),
+        insert_rows(
+            connection,
+            'INSERT INTO next_batch VALUES {rows}',
+            [
+                (
+                    batch.writer, batch.number, row is log_rows[-1], part.name, part.epoch,
+                    *_sealed(part.experiment_id, row),
+                )
+                for row in log_rows
+            ],
         )  # fmt: skip
     except sqlite3.IntegrityError:
         return False
@@ -388,8 +398,9 @@ def _insert_rejections(connection: sqlite3.Connection, rejections: Sequence[Reje
 
 def _log_rows(part: Part) -> Iterator[_LogRow]:
     """Yield the rows that hold a part's points: form, count, the points' checksum, points."""
-    if part.points:
-        points = little_endian(part.points)
+    floats = memoryview(little_endian(part.points))
+    for start in range(0, len(floats), POINT_FIELDS * _FLOAT_ROW):
+        points = floats[start : start + POINT_FIELDS * _FLOAT_ROW]
         yield 'f8', len(points) // POINT_FIELDS, zlib.crc32(points), points
     for texts in _split(part.texts):
         encoded = encode_points([list(point) for point in texts])
