@@ -229,4 +229,4 @@ def full_part(name: str) -> Part:
         for variable in variables:
             points.extend([point_key(variable.id), AUTOMATIC_STEP, value, value])
     operations: list[Operation] = [CreateVariable(variable) for variable in variables]
-    return Part(0, name, None, operations, points, count=60)
+    return Part(-1 - first, name, None, operations, points, count=60)
