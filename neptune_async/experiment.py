@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from neptune_async import _tables
+from neptune_async import _html, _tables
 from neptune_async._base import BaseExperiment, BaseView, checked_count
 from neptune_async._engine import lifecycle, reads, tables
 from neptune_async._engine.loop import Function
+from neptune_async._engine.overview import overview
 from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
@@ -26,7 +27,7 @@ from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
 from neptune_async._tables import requests
 from neptune_async._tables.requests import Output, Request
-from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async.exceptions import FlushTimeoutError, NeptuneAsyncError, StorageError
 from neptune_async.variable import Point
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 T = TypeVar('T')
+
+_REPR_TIMEOUT = 2.0
+"""Seconds that a notebook waits at most for what it shows of an experiment."""
 
 
 class ExperimentView(BaseView):
@@ -191,6 +195,10 @@ class ExperimentView(BaseView):
         """
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         experiment._delete(self._path)
+
+    def _repr_html_(self) -> str:
+        experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
+        return experiment._html(repr(self), self._path)
 
     def _read(self, read: Function[T], *arguments: object, timeout: float | None = None) -> T:
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
@@ -348,6 +356,22 @@ class Experiment(BaseExperiment[ExperimentView]):
             # What ended the body matters more; the other was logged when it happened.
             if exception is None:
                 raise
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the experiment: its variables with what they hold."""
+        return self._html(repr(self), None)
+
+    def _html(self, title: str, path: str | None) -> str:
+        try:
+            self._require_open()
+            self._state.require_waitable()
+            # Not _read, which would raise here, and so hide, what storage has rejected.
+            looking = self._worker.call(overview, self._worker, self._state, path)
+            return _html.table(title, path, _result(looking, _REPR_TIMEOUT))
+        except FutureTimeoutError:
+            return _html.notice(title, f'storage gave no answer within {_REPR_TIMEOUT:g} seconds')
+        except NeptuneAsyncError as error:
+            return _html.notice(title, error)
 
     def _delete(self, path: str) -> None:
         self._require_writable()

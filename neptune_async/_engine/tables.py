@@ -313,13 +313,17 @@ def _values(
     worker: Worker, experiment: str, variables: Iterable[Variable], latest: Latest
 ) -> Iterable[tuple[str, Value]]:
     for variable in variables:
-        path = variable.path
-        if variable.container == 'series':
-            last = latest.series.get(variable.id)
-            yield path, None if last is None else last.value
-        elif variable.container == 'set':
-            members = latest.sets.get(variable.id, ())
-            yield path, {decoded(worker, experiment, path, member) for member in members}
-        else:
-            stored = latest.atoms.get(variable.id)
-            yield path, None if stored is None else decoded(worker, experiment, path, stored)
+        yield variable.path, value_of(worker, experiment, variable, latest)
+
+
+def value_of(worker: Worker, experiment: str, variable: Variable, latest: Latest) -> Value:
+    """Return what a variable holds: of a series the last value, None if it has no point."""
+    path = variable.path
+    if variable.container == 'series':
+        last = latest.series.get(variable.id)
+        return None if last is None else last.value
+    if variable.container == 'set':
+        members = latest.sets.get(variable.id, ())
+        return {decoded(worker, experiment, path, member) for member in members}
+    stored = latest.atoms.get(variable.id)
+    return None if stored is None else decoded(worker, experiment, path, stored)
