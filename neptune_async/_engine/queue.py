@@ -49,7 +49,7 @@ class Stats:
     :ivar retries: how often writing a batch was tried again.
     :ivar last_error: the last fault, None if there was none.
     :ivar oldest_pending_age: seconds that the oldest pending operation has
-        waited, 0.0 if none is pending.
+        waited, or up to ``flush_interval`` more; 0.0 if none is pending.
     """
 
     accepted: int
@@ -70,7 +70,9 @@ class Consumer(Protocol):
         """Whether the caller is the consumer itself, which must never wait for room."""
 
     def wake(self, hurry: bool) -> None:
-        """Have the queue emptied once the interval is over, or now."""
+        """Have the queue emptied once the interval is over, or now, and again and again until
+        ``rest`` is called.
+        """
 
 
 class Queue:
@@ -87,7 +89,7 @@ class Queue:
     :ivar writing: what to hold while operations are put: the lock; and with a
         journal, what writes them to it before the lock is free again.
     :ivar mark: the length of ``points`` from which on a caller has to go
-        through ``admit``: 0 while the worker sleeps or the queue is closed.
+        through ``admit``: 0 while the worker rests or the queue is closed.
     :ivar hurry_at: how many operations wake the worker before its interval is over.
     :ivar settled: how many of the taken operations are committed or rejected.
     :ivar spilled: how many of those that are not settled wait in a file instead of memory.
@@ -295,6 +297,9 @@ class Queue:
         if len(self) >= self.hurry_at and not self._is_hurried:
             self._consumer.wake(True)
             self._is_hurried = True
+        self._set_mark()
+
+    def _set_mark(self) -> None:
         elsewhere = self.in_memory - len(self.points) // POINT_FIELDS
         room = self.max_pending - elsewhere
         if not self._is_hurried:
@@ -349,10 +354,22 @@ class Queue:
             part.count = len(part.points) // POINT_FIELDS + self._others
             self._others = 0
             self._taken += part.count
-            self._is_awake = self._is_hurried = False
+            self._is_hurried = False
+            if not (part.count or part.operations):
+                return False
             self._in_flight_since = self._since
-            self.mark = 0
-            return bool(part.count or part.operations)
+            if self._is_awake and not self._is_finished:
+                # The consumer comes again in an interval: what follows need not wake it.
+                self._since = time.monotonic()
+                self._set_mark()
+            return True
+
+    def rest(self) -> None:
+        """Have the next operation wake the consumer, if none is there now."""
+        with self.lock:
+            if not len(self):
+                self._is_awake = False
+                self.mark = 0
 
     def settle(self, count: int, rejected: int, *, spilled: bool = False) -> None:
         """Count operations that were taken as committed, but for some that were rejected.

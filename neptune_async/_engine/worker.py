@@ -32,7 +32,7 @@ from neptune_async._engine.sending import (
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
-from neptune_async._storage.base import Receipt, StaleEpoch, Storage, VariableConflict
+from neptune_async._storage.base import Need, Receipt, StaleEpoch, Storage, VariableConflict
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
     ExperimentExistsError,
@@ -222,15 +222,27 @@ class Worker:
         if self._kept or any(state.queue.pending for state in [*self.states.values()]):
             self._rouse(True)
         while not self._stops:
-            await self._wait_until_roused()
             with anyio.move_on_after(self._interval()):
                 await self._hurried.wait()
-            self._awake, self._hurried = anyio.Event(), anyio.Event()
-            await self._write_pending()
+            is_hurried = self._hurried.is_set()
+            self._hurried = anyio.Event()
+            if await self._write_pending():
+                await self._compact('overdue' if is_hurried else 'due')
+            elif not is_hurried:
+                await self._rest()
         self._step()
 
-    async def _wait_until_roused(self) -> None:
-        # A thread that found the worker awake may have appended just after the queue was emptied.
+    async def _rest(self) -> None:
+        """Tidy up, since nothing was logged for an interval, and sleep until something is.
+
+        While something is, the worker looks for it by itself once an interval: to be woken
+        each time would cost the caller a switch between threads.
+        """
+        self._awake = anyio.Event()
+        for state in self.states.values():
+            state.queue.rest()
+        await self._compact('due')
+        # A thread that found the queue awake may have appended just after that.
         with anyio.move_on_after(self._interval()):
             await self._awake.wait()
         if not any(len(state.queue) for state in self.states.values()):
@@ -250,8 +262,7 @@ class Worker:
 
     async def _finish(self) -> None:
         await self._flush_all()
-        if self._is_open and self._is_writable:
-            await self._compact(everything=True)
+        await self._compact('everything')
         # A thread may have been in the middle of a write when the queues were closed.
         await self._flush_all()
         await self._close_storage()
@@ -361,8 +372,7 @@ class Worker:
             state.close()
             state.queue.end()
             del self.states[state.name]
-            if self._is_open and self._is_writable:
-                await self._compact(everything=True)
+            await self._compact('everything')
 
     async def recover(self) -> list[LeftBehind]:
         """Store what processes that have ended left behind; return what that was.
@@ -474,7 +484,8 @@ class Worker:
             replace_ids(part, self._renamed, self._refused)
         return found
 
-    async def _write_pending(self) -> None:
+    async def _write_pending(self) -> bool:
+        """Write all that waits; return whether anything did."""
         with self._taking:
             # In flight before it is taken: should the worker die on the way, nothing is lost.
             sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
@@ -484,8 +495,9 @@ class Worker:
                     sent.batch.parts.pop()
         if sent.batch.parts or self._kept:
             await self._commit(sent)
-        else:
-            self._in_flight = None
+            return True
+        self._in_flight = None
+        return False
 
     async def _commit(self, sent: Sent) -> None:
         """Write a batch, however often that has to be tried."""
@@ -528,7 +540,6 @@ class Worker:
                 careful = True
             else:
                 self._settle(sent, receipt)
-                await self._compact()
                 return
 
     def _is_pressed(self) -> bool:
@@ -636,9 +647,20 @@ class Worker:
                     sent.states[part.name].yield_to(variable_id, there)
             replace_ids(part, ids, self._refused)
 
-    async def _compact(self, everything: bool = False) -> None:
+    async def _compact(self, need: Need) -> None:
+        """Merge small pieces: what is due until somebody waits for the worker, all there is at the
+        end, and of what is overdue a part after each batch.
+        """
+        if not (self._is_open and self._is_writable):
+            return
+
+        def is_urged() -> bool:
+            return need == 'due' and self._hurried.is_set()
+
         try:
-            await self.storage.compact(everything=everything)
+            while await self.storage.compact(need, is_urged):
+                if need == 'overdue' or is_urged():
+                    return
         except StorageBusyError:
             pass  # it stays as it is until the next time
         except StorageError as error:

@@ -8,15 +8,20 @@ nothing of the batch is stored and the engine sends it again, put right.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
 from neptune_async._storage.chunks import Points
 from neptune_async.exceptions import Rejection
+
+Need: TypeAlias = Literal['overdue', 'due', 'everything']
+"""What to tidy up: what cannot wait until nothing is logged, what had better be done then, or all
+there is, since the process ends.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +203,14 @@ class Storage(Protocol):
     async def last_batch(self, writer: bytes) -> int:
         """Return the number of the last batch that is stored of a writer; 0 if there is none."""
 
-    async def compact(self, *, everything: bool = False) -> None:
-        """Merge the small pieces that writes have left; without
-        ``everything`` only once that they are many.
+    async def compact(
+        self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Merge a part of the small pieces that writes have left.
+
+        :param is_urged: whether something else has to be done first; may be called from any
+            thread, and nothing is changed if it says so.
+        :returns: whether there may be more of that need.
         """
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:

@@ -114,7 +114,19 @@ def test_the_worker_is_woken_once_and_again_when_it_has_to_hurry(
     assert consumer.wakes == [False, True]
     taken(queue)
     queue.admit(1, 'raise')
+    assert consumer.wakes == [False, True]
+    queue.rest()
+    queue.admit(1, 'raise')
     assert consumer.wakes == [False, True, False]
+
+
+def test_a_queue_does_not_rest_while_something_waits(queue: Queue, consumer: Consumer) -> None:
+    queue.admit(1, 'raise')
+    put(queue, 0)
+    queue.rest()
+    queue.admit(1, 'raise')
+    assert consumer.wakes == [False]
+    assert len(queue.points) < queue.mark
 
 
 def test_a_full_queue_meets_each_policy(queue: Queue) -> None:

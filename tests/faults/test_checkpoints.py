@@ -96,7 +96,7 @@ def test_a_wal_that_a_reader_makes_grow_is_warned_of_and_shrinks_again(
     child = start("""
         from child import experiment, hear, say
         from neptune_async._storage.sqlite import checkpoint
-        checkpoint.CHECKPOINT_BYTES = 2**18
+        checkpoint.CHECKPOINT_BYTES = 2**17
         checkpoint.WARN_BYTES = 2**20
         exp = experiment()
         exp['loss'].log(0)

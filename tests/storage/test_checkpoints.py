@@ -114,5 +114,5 @@ async def test_a_store_in_memory_has_nothing_to_copy() -> None:
     storage = SQLiteStorage(':memory:')
     await storage.open(writable=True)
     await storage.create_experiment('a')
-    await storage.compact(everything=True)
+    await storage.compact('everything')
     await storage.close()

@@ -14,6 +14,7 @@ import aiosqlite
 import numpy as np
 import pytest
 import pytest_asyncio
+from faults.child import wait_until
 
 from neptune_async import Experiment, delete_experiment, list_experiments
 from neptune_async._model.operations import (
@@ -28,6 +29,7 @@ from neptune_async._model.operations import (
 )
 from neptune_async._storage.base import StaleEpoch, VariableConflict, Window
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
+from neptune_async._storage.sqlite import storage as storage_module
 from neptune_async.exceptions import StorageError, StorageFormatError
 
 LOSS = Variable(1, 'loss', 'series', 'float')
@@ -277,10 +279,62 @@ async def test_two_compactions_at_a_time_lose_and_double_nothing(
         for number in range(1, 30):
             await other.write(Batch(b'v' * 16, number, [part(experiment, [number - 0.5])]))
             await store.write(Batch(b'w' * 16, number + 1, [part(experiment, [float(number)])]))
-            await (store if number % 3 else other).compact(everything=True)
+            await (store if number % 3 else other).compact('everything')
         assert await values(store, experiment) == [n / 2 for n in range(59)]
     finally:
         await other.close()
+
+
+@pytest.mark.asyncio
+async def test_a_compaction_that_is_interrupted_changes_nothing(
+    path: Path, store: SQLiteStorage
+) -> None:
+    experiment = await store.create_experiment('a')
+    many = [float(value) for value in range(30_000)]
+    await store.write(Batch(b'w' * 16, 1, [part(experiment, many, creates=True)]))
+    asked = iter([False, False, True])
+    assert await store.compact('everything', lambda: next(asked, True))
+    assert rows(path, 'SELECT sum(count) FROM log') == [(30_000,)]
+    assert rows(path, 'SELECT count(*) FROM chunks') == [(0,)]
+    assert not await store.compact('everything')
+    assert rows(path, 'SELECT count(*) FROM log') == [(0,)]
+    assert await values(store, experiment) == many
+
+
+@pytest.mark.asyncio
+async def test_a_batch_of_points_is_one_statement(store: SQLiteStorage) -> None:
+    experiment = await store.create_experiment('a')
+    await store.write(Batch(b'w' * 16, 1, [part(experiment, [1.0], creates=True)]))
+    statements: list[str] = []
+    assert store._connection is not None
+    await store._connection.set_trace_callback(statements.append)
+    await store.write(Batch(b'w' * 16, 2, [part(experiment, [2.0, 3.0])]))
+    await store._connection.set_trace_callback(None)
+    # It is traced once more for each statement of its trigger.
+    assert len(set(statements)) == 1
+    assert await values(store, experiment) == [1.0, 2.0, 3.0]
+
+
+def test_what_is_due_is_merged_once_nothing_is_logged(path: Path) -> None:
+    with Experiment('a', storage=path, flush_interval=0.01) as exp:
+        for value in range(70_000):
+            exp['x'].log(value)
+        exp.flush()
+        wait_until(lambda: rows(path, 'SELECT count(*) > 0 FROM chunks') == [(1,)])
+
+
+def test_what_is_overdue_is_merged_while_more_is_logged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_module, '_LOG_POINTS', 10)
+    monkeypatch.setattr(storage_module, '_POINTS_A_SERIES', 10)
+    with Experiment('a', storage=path, flush_interval=60.0) as exp:
+        for value in range(1_000):
+            exp['x'].log(value)
+            exp.flush()
+        ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
+        assert logged <= 2 * 10 * storage_module._OVERDUE
+        assert exp['x'].all() == [*range(1_000)]
 
 
 @pytest.mark.asyncio
@@ -288,7 +342,7 @@ async def test_a_tail_reads_the_last_chunks_only(store: SQLiteStorage) -> None:
     experiment = await store.create_experiment('a')
     many = [float(value) for value in range(50_000)]
     await store.write(Batch(b'w' * 16, 1, [part(experiment, many, creates=True)]))
-    await store.compact(everything=True)
+    await store.compact('everything')
     await store.write(Batch(b'w' * 16, 2, [part(experiment, [-1.0])]))
     reading = await store.read_series(experiment.id, 'loss', Window(last=10), True, True)
     assert reading is not None

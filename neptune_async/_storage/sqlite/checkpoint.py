@@ -51,11 +51,11 @@ class Checkpoints:
         self._size_before = 0
         self._warn_at = WARN_BYTES
 
-    def is_due(self) -> bool:
-        """Whether the -wal has grown enough since the last checkpoint."""
+    def is_due(self, times: int = 1) -> bool:
+        """Whether the -wal has grown enough since the last checkpoint, or several times that."""
         size = self._size()
         grown = size - self._size_before if size >= self._size_before else size
-        return grown >= CHECKPOINT_BYTES
+        return grown >= times * CHECKPOINT_BYTES
 
     def make(self, connection: sqlite3.Connection) -> None:
         """Copy as much as the readers allow.

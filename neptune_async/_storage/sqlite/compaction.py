@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,8 +14,6 @@ from neptune_async._storage.chunks import (
     CHUNK_POINTS,
     Chunk,
     Columns,
-    Points,
-    SeriesEnd,
     columns_by_variable,
     concatenated,
     head_checksum,
@@ -35,8 +33,6 @@ from neptune_async._storage.sqlite.reading import (
 )
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
 
-_MOST_POINTS = 2**19
-"""Points taken from the log at a time: 16 MiB."""
 _MOST_SERIES = 2**12
 """Series whose chunks are in memory at a time."""
 
@@ -68,33 +64,46 @@ class _Rewrite:
     added: list[tuple[int, Chunk]] = field(default_factory=list)
 
 
-def compact_log(connection: sqlite3.Connection, experiment_id: int) -> bool:
+class _Interrupted(Exception):
+    """Something else has to be done first."""
+
+
+def compact_log(
+    connection: sqlite3.Connection,
+    experiment_id: int,
+    most: int,
+    is_urged: Callable[[], bool],
+) -> int:
     """Turn the oldest log rows of an experiment into chunks.
 
     All is packed before the write lock is taken, unless there are thousands of
     series, whose chunks would take too much memory at a time. If another
     process has changed what it was made from by then, nothing happens.
 
-    :returns: whether it took as many points as it may at a time, so that there
-        may be more.
+    :param most: points to take, in whole rows; if it is reached, there may be more.
+    :param is_urged: asked after each chunk whether to give up; nothing is changed then.
+    :returns: how many it took.
     """
-    with transaction(connection, 'DEFERRED'):
-        log = _oldest_rows(connection, experiment_id)
-        if not log.count:
-            return False
-        seen = _state(connection, experiment_id, log)
-        columns = log.columns_by_variable()
-        rewrite = _rewrite(connection, columns)
-    with transaction(connection):
-        if _state(connection, experiment_id, log) == seen:
-            # The log goes first: chunks then take its pages, and the file does not grow.
-            connection.execute(
-                'DELETE FROM log WHERE experiment_id = ? AND id <= ?', (experiment_id, log.last)
-            )
-            while rewrite.series:
-                _apply(connection, rewrite)
-                rewrite = _rewrite(connection, columns)
-    return log.count >= _MOST_POINTS
+    try:
+        with transaction(connection, 'DEFERRED'):
+            log = _oldest_rows(connection, experiment_id, most)
+            if not log.count:
+                return 0
+            seen = _state(connection, experiment_id, log)
+            columns = log.columns_by_variable()
+            rewrite = _rewrite(connection, columns, is_urged)
+        with transaction(connection):
+            if _state(connection, experiment_id, log) == seen:
+                # The log goes first: chunks then take its pages, and the file does not grow.
+                connection.execute(
+                    'DELETE FROM log WHERE experiment_id = ? AND id <= ?', (experiment_id, log.last)
+                )
+                while rewrite.series:
+                    _apply(connection, rewrite)
+                    rewrite = _rewrite(connection, columns, is_urged)
+    except _Interrupted:
+        return 0
+    return log.count
 
 
 def count_series(connection: sqlite3.Connection, experiment_id: int) -> int:
@@ -106,7 +115,7 @@ def count_series(connection: sqlite3.Connection, experiment_id: int) -> int:
     return int(count)
 
 
-def _oldest_rows(connection: sqlite3.Connection, experiment_id: int) -> _Log:
+def _oldest_rows(connection: sqlite3.Connection, experiment_id: int, most: int) -> _Log:
     log = _Log()
     for row_id, *row in connection.execute(
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? ORDER BY id',
@@ -118,7 +127,7 @@ def _oldest_rows(connection: sqlite3.Connection, experiment_id: int) -> _Log:
         else:
             log.texts += points
         log.last, log.count = row_id, log.count + row[1]
-        if log.count >= _MOST_POINTS:
+        if log.count >= most:
             break
     return log
 
@@ -135,7 +144,11 @@ def _state(
     return row
 
 
-def _rewrite(connection: sqlite3.Connection, columns: Iterator[tuple[int, Columns]]) -> _Rewrite:
+def _rewrite(
+    connection: sqlite3.Connection,
+    columns: Iterator[tuple[int, Columns]],
+    is_urged: Callable[[], bool],
+) -> _Rewrite:
     """Return what the next series of the log change; nothing if there are none left."""
     some = dict(islice(columns, _MOST_SERIES))
     ends = _ends(connection, some)
@@ -143,7 +156,10 @@ def _rewrite(connection: sqlite3.Connection, columns: Iterator[tuple[int, Column
     for variable_id, new in some.items():
         # A variable that is not there has been deleted since.
         if variable_id in ends:
-            _merge(connection, variable_id, new, ends[variable_id], rewrite)
+            for chunk in _merged(connection, variable_id, new, ends[variable_id], rewrite):
+                if is_urged():
+                    raise _Interrupted
+                rewrite.added.append((variable_id, chunk))
     return rewrite
 
 
@@ -159,14 +175,15 @@ def _ends(
     return {**dict.fromkeys(ids), **find_tails(connection, ids)}
 
 
-def _merge(
+def _merged(
     connection: sqlite3.Connection,
     variable_id: int,
     columns: Columns,
     tail: ChunkTail | None,
     rewrite: _Rewrite,
-) -> None:
-    """Append points to a series, merging them with the small chunks at its end.
+) -> Iterator[Chunk]:
+    """Yield the chunks of points that are appended to a series, and of the small chunks at its
+    end, which are removed.
 
     A chunk is merged when no more is in it than comes behind it. So the sizes
     of a series' last chunks at least double from each to the one before, and
@@ -180,13 +197,9 @@ def _merge(
         count += tail.count
         rewrite.removed.append((variable_id, tail.first))
         tail = find_tail(connection, variable_id, before=tail.first)
-    rewrite.added += [
-        (variable_id, chunk) for chunk in _repacked(concatenated(pieces), end_of(tail))
-    ]
-
-
-def _repacked(points: Points, end: SeriesEnd) -> Iterator[Chunk]:
-    for start in range(0, len(points), CHUNK_POINTS):
+    points = concatenated(pieces)
+    end = end_of(tail)
+    for start in range(0, count, CHUNK_POINTS):
         chunk = packed(points.sliced(start, start + CHUNK_POINTS), end)
         end = chunk.end
         yield chunk

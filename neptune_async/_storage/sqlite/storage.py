@@ -19,6 +19,7 @@ from neptune_async._storage.base import (
     ExperimentRecord,
     ExperimentSummary,
     Latest,
+    Need,
     Receipt,
     SeriesReading,
     VariablesByExperiment,
@@ -35,6 +36,7 @@ from neptune_async._storage.sqlite.writing import (
     delete_variables,
     insert_experiment,
     last_batch,
+    prepare_appending,
     write_batch,
 )
 from neptune_async.exceptions import StorageBusyError, StorageError, StorageFormatError
@@ -47,7 +49,11 @@ MEMORY = ':memory:'
 _MAGIC = b'SQLite format 3\0'
 
 _LOG_POINTS = 2**16
-"""Points in the log after which they are turned into chunks."""
+"""Points in the log after which they are turned into chunks, and so many at a time."""
+_OVERDUE = 16
+"""How many times as many do not wait until nothing is logged: 32 MiB."""
+_CHECKPOINT_OVERDUE = 8
+"""The same for the bytes of the -wal: 32 MiB, too."""
 _POINTS_A_SERIES = 32
 """Points that a series has in the log on average before that is worth a chunk row."""
 
@@ -169,26 +175,41 @@ class SQLiteStorage:
     async def last_batch(self, writer: bytes) -> int:
         return await self._run(last_batch, writer)
 
-    async def compact(self, *, everything: bool = False) -> None:
+    async def compact(
+        self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False
+    ) -> bool:
+        is_left = False
         for experiment_id, points in [*self._logged.items()]:
-            if not everything and not await self._is_worth_compacting(experiment_id, points):
-                continue
-            # Before the first await, so that what is written meanwhile is counted anew.
-            self._logged.pop(experiment_id, None)
-            while await self._run(compact_log, experiment_id):
-                pass
-        if everything:
+            if await self._is_worth_compacting(experiment_id, points, need):
+                is_left |= await self._compact_log(experiment_id, is_urged)
+        if need == 'everything' and not is_left:
             await self._run(_give_back_pages)
-        if self._checkpoints and self._checkpoints.is_due():
+        times = _CHECKPOINT_OVERDUE if need == 'overdue' else 1
+        if self._checkpoints and self._checkpoints.is_due(times):
             await self._run(self._checkpoints.make)
+        return is_left
 
-    async def _is_worth_compacting(self, experiment_id: int, points: int) -> bool:
+    async def _is_worth_compacting(self, experiment_id: int, points: int, need: Need) -> bool:
         """Whether the log has grown long, and its series have enough points to fill chunks."""
-        if points < self._compact_at.get(experiment_id, _LOG_POINTS):
+        if need == 'everything':
+            return True
+        times = _OVERDUE if need == 'overdue' else 1
+        if points < times * self._compact_at.get(experiment_id, _LOG_POINTS):
             return False
         series = await self._run(count_series, experiment_id)
         self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
-        return points >= self._compact_at[experiment_id]
+        return points >= times * self._compact_at[experiment_id]
+
+    async def _compact_log(self, experiment_id: int, is_urged: Callable[[], bool]) -> bool:
+        """Turn the oldest points of a log into chunks; return whether there may be more."""
+        most = self._compact_at.get(experiment_id, _LOG_POINTS)
+        taken = await self._run(compact_log, experiment_id, most, is_urged)
+        if is_urged():
+            return True
+        self._logged[experiment_id] = self._logged.get(experiment_id, 0) - taken
+        if taken < most or self._logged[experiment_id] <= 0:
+            del self._logged[experiment_id]
+        return taken >= most
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:
         return await self._run(reading.largest_steps, experiment_id)
@@ -395,6 +416,7 @@ def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFil
                 _create_schema(connection)
     if file is not None:
         file.remember_beside()
+    prepare_appending(connection)
     connection.file = file
     return file
 
