@@ -1,7 +1,7 @@
 """What is read of many variables at a time: comparisons, curves, and an experiment as a whole.
 
 Coroutines that run on the worker's loop, as those of ``reads`` do. What they
-return are plain Python objects; ``_frames`` makes tables of them.
+return are plain Python objects; ``_tables`` makes tables of them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _ascends(steps: Stride | array[float]) -> bool:
 def _thinned(points: Points, kept: Sequence[int], most: int) -> Sequence[int]:
     if isinstance(points.values, array):
         values = points.values
-        if len(kept) < len(values):
+        if kept != range(len(values)):
             values = array('d', map(values.__getitem__, kept))
         return [kept[i] for i in sampled(values, most)]
     last = len(kept) - 1
@@ -191,10 +191,7 @@ async def curves(
         for variable in chosen.variables.get(experiment.id, ())
         if (variable.container, variable.content) == ('series', content)
     ]
-    return [
-        Curve(experiment.name, variable.path, content, pieces)
-        async for experiment, variable, pieces in _portions(worker, series, thinning)
-    ]
+    return [curve async for curve in _thinned_out(worker, series, thinning)]
 
 
 async def curve(worker: Worker, state: ExperimentState, path: str, method: str) -> Curve:
@@ -275,13 +272,13 @@ def _require_series(chosen: _Chosen, path: str, content: SeriesContent) -> None:
         raise messages.other_series(*other, content)
 
 
-async def _portions(
+async def _thinned_out(
     worker: Worker,
     series: Sequence[tuple[ExperimentSummary, Variable]],
     thinning: Thinning,
-) -> AsyncIterator[tuple[ExperimentSummary, Variable, Sequence[Points]]]:
-    """Yield the points of each series; read for many at a time, but not for more than memory has
-    room for.
+) -> AsyncIterator[Curve]:
+    """Yield the points of each series that are wanted; of many at a time all are read, but not of
+    more than memory has room for.
     """
     size = _FIRST_PORTION
     start = 0
@@ -295,7 +292,7 @@ async def _portions(
             pieces = readings.pop(variable.id).pieces
             if pieces and not thinning.keeps_all:
                 pieces = [thinning.applied(concatenated(pieces))]
-            yield experiment, variable, pieces
+            yield Curve(experiment.name, variable.path, variable.content, pieces)
             # Whatever else waits for the worker need not wait for the next series.
             await anyio.lowlevel.checkpoint()
 

@@ -65,6 +65,13 @@ def test_at_most_so_many_are_kept_in_their_order_with_their_ends(
         assert kept[0] == every[0]
 
 
+def test_a_peak_is_kept_wherever_its_step_is_in_the_order_of_the_log() -> None:
+    steps = array('d', [7, 6, 5, 4, 3, 2, 1, 0])
+    given = Points(steps, array('d', range(8)), array('d', [0, 0, 9, 0, 0, 0, -9, 0]))
+    kept = rows(Thinning(duplicates='last', max_points=4).applied(given))
+    assert [(step, value) for step, _, value in kept] == [(0, 0.0), (1, -9.0), (5, 9.0), (7, 0.0)]
+
+
 @given(points())
 def test_where_nothing_is_asked_for_nothing_is_touched(given: Points) -> None:
     assert Thinning().keeps_all

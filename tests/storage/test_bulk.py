@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,20 @@ def path(tmp_path: Path) -> Path:
     return copy
 
 
+@asynccontextmanager
+async def opened(path: Path, *, writable: bool = False) -> AsyncIterator[SQLiteStorage]:
+    storage = SQLiteStorage(str(path))
+    await storage.open(writable=writable)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
 @pytest_asyncio.fixture
 async def store(path: Path) -> AsyncIterator[SQLiteStorage]:
-    storage = SQLiteStorage(str(path))
-    await storage.open(writable=False)
-    yield storage
-    await storage.close()
+    async with opened(path) as storage:
+        yield storage
 
 
 async def variables_of(store: SQLiteStorage, *names: str, paths: Any = None) -> Any:
@@ -170,16 +178,12 @@ async def test_the_last_point_is_read_from_the_last_chunk_alone(tmp_path: Path) 
         exp['x'].extend([float(n) for n in range(20_000)])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute('UPDATE chunks SET "values" = zeroblob(8) WHERE first < 16384')
-    storage = SQLiteStorage(str(path))
-    await storage.open(writable=False)
-    try:
+    async with opened(path) as storage:
         variables = await variables_of(storage)
         (last,) = (await storage.read_latest(variables)).series.values()
         assert (last.count, last.step, last.value) == (20_000, 19_999.0, 19_999.0)
         with pytest.raises(StorageFormatError, match='damaged'):
             await storage.read_many_series(variables, Window(), True, True)
-    finally:
-        await storage.close()
 
 
 @pytest.mark.asyncio
@@ -190,22 +194,16 @@ async def test_a_missing_chunk_is_told(tmp_path: Path) -> None:
         exp['y'].extend([1.0])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute('DELETE FROM chunks WHERE first = 8192')
-    storage = SQLiteStorage(str(path))
-    await storage.open(writable=False)
-    try:
+    async with opened(path) as storage:
         variables = await variables_of(storage)
         with pytest.raises(StorageFormatError, match='some of its chunks are missing'):
             await storage.read_many_series(variables, Window(), True, True)
-    finally:
-        await storage.close()
 
 
 @pytest.mark.asyncio
 async def test_a_thousand_experiments_take_a_handful_of_statements(tmp_path: Path) -> None:
-    storage = SQLiteStorage(str(tmp_path / 'many.db'))
-    await storage.open(writable=True)
     statements: list[str] = []
-    try:
+    async with opened(tmp_path / 'many.db', writable=True) as storage:
         await storage.write(Batch(b'w' * 16, 1, [full_part(f'run-{n}') for n in range(1_000)]))
         while await storage.compact('everything'):
             pass
@@ -214,8 +212,6 @@ async def test_a_thousand_experiments_take_a_handful_of_statements(tmp_path: Pat
         variables = await variables_of(storage)
         latest = await storage.read_latest(variables)
         readings = await storage.read_many_series(variables, Window(), True, True)
-    finally:
-        await storage.close()
     assert len(latest.series) == len(readings) == 20_000
     assert {(last.step, last.value) for last in latest.series.values()} == {(2, 2.5), (5, 2.5)}
     assert len(statements) <= 16
