@@ -138,8 +138,8 @@ class ExperimentView(BaseView):
         """Return all points of the series as an Arrow table with the columns step, timestamp and
         value; else as ``to_pandas``.
 
-        Numbers are not copied: each stored chunk is a chunk of the columns. Datetimes are texts,
-        in ISO 8601, which keeps their UTC offsets.
+        Each stored chunk is a chunk of the columns, and numbers stay where they were read to.
+        Datetimes are texts, in ISO 8601, which keeps their UTC offsets.
         """
         return _tables.series_table(self._read(tables.curve, 'to_arrow'))
 
