@@ -7,7 +7,9 @@ from neptune_async.aio import AsyncExperiment, AsyncExperimentView
 from neptune_async.experiment import (
     Experiment,
     ExperimentView,
+    compare,
     delete_experiment,
+    fetch_metrics,
     list_experiments,
 )
 from neptune_async.signals import flush_on_signal
@@ -24,8 +26,10 @@ __all__ = [
     'Series',
     'Set',
     'aio',
+    'compare',
     'delete_experiment',
     'exceptions',
+    'fetch_metrics',
     'flush_on_signal',
     'list_experiments',
     'variable',

@@ -26,7 +26,7 @@ from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
 from neptune_async._engine.worker import Durability, Mode, Options, Worker
 from neptune_async._model import messages
-from neptune_async._model.arguments import checked_seconds
+from neptune_async._model.arguments import check_choice, checked_seconds
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import MAX_STEP
@@ -456,9 +456,9 @@ def _check_arguments(
     overflow: object,
     durability: object,
 ) -> None:
-    _check_choice('mode', mode, get_args(Mode))
-    _check_choice('overflow', overflow, get_args(Overflow))
-    _check_choice('durability', durability, get_args(Durability))
+    check_choice('mode', mode, get_args(Mode))
+    check_choice('overflow', overflow, get_args(Overflow))
+    check_choice('durability', durability, get_args(Durability))
     checked_seconds('flush_interval', flush_interval)
     if type(max_pending) is not int or max_pending < 1:
         raise InvalidArgumentError(
@@ -466,13 +466,6 @@ def _check_arguments(
         )
     if mode == 'read' and name is None:
         raise InvalidArgumentError("mode='read' needs the name of the experiment to read")
-
-
-def _check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        raise InvalidArgumentError(
-            f'{argument} must be {", ".join(map(repr, choices))}, not {value!r}'
-        )
 
 
 def checked_count(n: object) -> int:

@@ -10,28 +10,47 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
+from neptune_async import _tables
 from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import lifecycle, reads
+from neptune_async._engine import lifecycle, reads, tables
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
+from neptune_async._engine.tables import Duplicates, SeriesContent
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name
+from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
+from neptune_async._tables import requests
+from neptune_async._tables.requests import Output, Request
 from neptune_async.exceptions import FlushTimeoutError, StorageError
 from neptune_async.variable import Point
 
-__all__ = ['AsyncExperiment', 'AsyncExperimentView', 'delete_experiment', 'list_experiments']
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = [
+    'AsyncExperiment',
+    'AsyncExperimentView',
+    'compare',
+    'delete_experiment',
+    'fetch_metrics',
+    'list_experiments',
+]
 
 T = TypeVar('T')
 
@@ -79,6 +98,21 @@ class AsyncExperimentView(BaseView):
         """
         return _Following(self, None if last is None else checked_count(last))
 
+    async def to_pandas(self) -> pd.DataFrame:
+        """Return all points as a frame; see ``ExperimentView.to_pandas``."""
+        curve = await self._read(tables.curve, 'to_pandas')
+        return await anyio.to_thread.run_sync(_tables.series_frame, curve)
+
+    async def to_numpy(self) -> npt.NDArray[np.void]:
+        """Return all points as a structured array; see ``ExperimentView.to_numpy``."""
+        curve = await self._read(tables.curve, 'to_numpy')
+        return await anyio.to_thread.run_sync(_tables.series_array, curve)
+
+    async def to_arrow(self) -> pa.Table:
+        """Return all points as an Arrow table; see ``ExperimentView.to_arrow``."""
+        curve = await self._read(tables.curve, 'to_arrow')
+        return await anyio.to_thread.run_sync(_tables.series_table, curve)
+
     async def read(self) -> AtomValue:
         """Return the value of the atom; see ``ExperimentView.read``."""
         value: AtomValue = await self._read(reads.atom)
@@ -95,6 +129,10 @@ class AsyncExperimentView(BaseView):
     async def namespace_contents(self) -> dict[str, NamespaceEntry]:
         """Return what is in the namespace; see ``ExperimentView.namespace_contents``."""
         return await self._read(reads.namespace_contents)
+
+    async def to_dict(self) -> dict[str, Any]:
+        """Return what the variables of the namespace hold; see ``Experiment.to_dict``."""
+        return await self._read(tables.contents)
 
     async def exists(self) -> bool:
         """Tell whether there is a variable at the path, or below it."""
@@ -189,6 +227,10 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         """Return what is in the root; see ``Experiment.namespace_contents``."""
         return await self._read(reads.namespace_contents, None)
 
+    async def to_dict(self) -> dict[str, Any]:
+        """Return what all variables hold; see ``Experiment.to_dict``."""
+        return await self._read(tables.contents, None)
+
     async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed; see ``Experiment.flush``."""
         self._require_open()
@@ -272,18 +314,100 @@ class _Opening:
 
 async def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
     """Return the names of the experiments in a store; see ``neptune_async.list_experiments``."""
-    worker = lifecycle.acquire(registry.resolve(storage))
-    try:
+    with _worker(storage) as worker:
         return await _arrival(worker.call(worker.list_experiments))
-    finally:
-        lifecycle.release(worker)
 
 
 async def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
     """Delete an experiment and all that it holds; see ``neptune_async.delete_experiment``."""
+    with _worker(storage) as worker:
+        await _arrival(worker.call(worker.delete_experiment, checked_name(name)))
+
+
+@overload
+async def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Literal['pandas'] = 'pandas',
+) -> pd.DataFrame: ...
+@overload
+async def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Literal['arrow'],
+) -> pa.Table: ...
+async def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Output = 'pandas',
+) -> pd.DataFrame | pa.Table:
+    """Return a row an experiment, and a column a path; see ``neptune_async.compare``."""
+    return await _table(requests.comparison(names, paths, output), storage)
+
+
+@overload
+async def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Literal['pandas'] = 'pandas',
+) -> pd.DataFrame: ...
+@overload
+async def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Literal['arrow'],
+) -> pa.Table: ...
+async def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Output = 'pandas',
+) -> pd.DataFrame | pa.Table:
+    """Return a row a point of several series; see ``neptune_async.fetch_metrics``."""
+    request = requests.metrics(
+        names, paths, content, first_step, last_step, duplicates, max_points, output
+    )
+    return await _table(request, storage)
+
+
+async def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
+    with _worker(storage) as worker:
+        read = await _arrival(worker.call(request.read, worker, *request.arguments))
+    # To import pandas takes a second, and to make a large table as long: not on this loop.
+    return await anyio.to_thread.run_sync(request.build, read)
+
+
+@contextmanager
+def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
     worker = lifecycle.acquire(registry.resolve(storage))
     try:
-        await _arrival(worker.call(worker.delete_experiment, checked_name(name)))
+        yield worker
     finally:
         lifecycle.release(worker)
 

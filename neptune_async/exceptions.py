@@ -20,6 +20,7 @@
     ├── ExperimentExistsError (ValueError)        mode 'create' of a known name
     ├── ExperimentClosedError                     a call on a closed experiment
     ├── ReadOnlyError                             a write in mode 'read'
+    ├── MissingExtraError (ImportError)           a library that the call needs is not installed
     ├── QueueFullError                            max_pending is reached, overflow='raise'
     ├── FlushTimeoutError (TimeoutError)          flush or close took longer than allowed
     ├── WorkerThreadError (RuntimeError)          a wait on the thread that it would wait for
@@ -52,6 +53,7 @@ __all__ = [
     'InvalidStepError',
     'InvalidStorageError',
     'InvalidTimestampError',
+    'MissingExtraError',
     'NamespaceConflictError',
     'NeptuneAsyncError',
     'QueueFullError',
@@ -129,6 +131,10 @@ class ExperimentClosedError(NeptuneAsyncError):
 
 class ReadOnlyError(NeptuneAsyncError):
     """A write was called on an experiment that was opened with ``mode='read'``."""
+
+
+class MissingExtraError(NeptuneAsyncError, ImportError):
+    """A library that the call needs is not installed; the message says which extra brings it."""
 
 
 class QueueFullError(NeptuneAsyncError):

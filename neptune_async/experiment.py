@@ -6,26 +6,49 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+from neptune_async import _html, _tables
 from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import lifecycle, reads
+from neptune_async._engine import lifecycle, reads, tables
 from neptune_async._engine.loop import Function
+from neptune_async._engine.overview import overview
 from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
+from neptune_async._engine.tables import Duplicates, SeriesContent
 from neptune_async._engine.worker import Durability, Mode, Worker
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name
+from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
-from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async._tables import requests
+from neptune_async._tables.requests import Output, Request
+from neptune_async.exceptions import FlushTimeoutError, NeptuneAsyncError, StorageError
 from neptune_async.variable import Point
 
-__all__ = ['Experiment', 'ExperimentView', 'delete_experiment', 'list_experiments']
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = [
+    'Experiment',
+    'ExperimentView',
+    'compare',
+    'delete_experiment',
+    'fetch_metrics',
+    'list_experiments',
+]
 
 T = TypeVar('T')
+
+_REPR_TIMEOUT = 2.0
+"""Seconds that a notebook waits at most for what it shows of an experiment."""
 
 
 class ExperimentView(BaseView):
@@ -92,6 +115,34 @@ class ExperimentView(BaseView):
                 return
             yield from points
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return all points of the series as a frame with the columns timestamp and value, by step,
+        in the order in which they were logged.
+
+        Timestamps are seconds since the epoch: ``pd.to_datetime(frame.timestamp, unit='s')``.
+        Steps are int if all are integral. Values are float64, else the str or datetime objects.
+
+        :raises VariableNotFoundError: there is no variable at the path.
+        :raises ContainerTypeError: the variable is no Series.
+        :raises MissingExtraError: pandas is not installed.
+        """
+        return _tables.series_frame(self._read(tables.curve, 'to_pandas'))
+
+    def to_numpy(self) -> npt.NDArray[np.void]:
+        """Return all points of the series as an array with the fields step, timestamp and value;
+        else as ``to_pandas``.
+        """
+        return _tables.series_array(self._read(tables.curve, 'to_numpy'))
+
+    def to_arrow(self) -> pa.Table:
+        """Return all points of the series as an Arrow table with the columns step, timestamp and
+        value; else as ``to_pandas``.
+
+        Each stored chunk is a chunk of the columns, and numbers stay where they were read to.
+        Datetimes are texts, in ISO 8601, which keeps their UTC offsets.
+        """
+        return _tables.series_table(self._read(tables.curve, 'to_arrow'))
+
     def read(self) -> AtomValue:
         """Return the value of the atom.
 
@@ -126,6 +177,13 @@ class ExperimentView(BaseView):
         """
         return self._read(reads.namespace_contents)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the variables of the namespace hold; see ``Experiment.to_dict``.
+
+        :raises VariableNotFoundError: the path is no namespace.
+        """
+        return self._read(tables.contents)
+
     def exists(self) -> bool:
         """Tell whether there is a variable at the path, or below it."""
         return self._read(reads.exists)
@@ -137,6 +195,10 @@ class ExperimentView(BaseView):
         """
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         experiment._delete(self._path)
+
+    def _repr_html_(self) -> str:
+        experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
+        return experiment._html(repr(self), self._path)
 
     def _read(self, read: Function[T], *arguments: object, timeout: float | None = None) -> T:
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
@@ -227,6 +289,12 @@ class Experiment(BaseExperiment[ExperimentView]):
         """
         return self._read(reads.namespace_contents, None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what all variables hold, as a dict that is nested as their paths are: the value
+        of each atom, each set, and the last value of each series (None if it has no point).
+        """
+        return self._read(tables.contents, None)
+
     def __delitem__(self, path: str) -> None:
         """Delete a variable, or all variables of a namespace.
 
@@ -289,6 +357,22 @@ class Experiment(BaseExperiment[ExperimentView]):
             if exception is None:
                 raise
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the experiment: its variables with what they hold."""
+        return self._html(repr(self), None)
+
+    def _html(self, title: str, path: str | None) -> str:
+        try:
+            self._require_open()
+            self._state.require_waitable()
+            # Not _read, which would raise here, and so hide, what storage has rejected.
+            looking = self._worker.call(overview, self._worker, self._state, path)
+            return _html.table(title, path, _result(looking, _REPR_TIMEOUT))
+        except FutureTimeoutError:
+            return _html.notice(title, f'storage gave no answer within {_REPR_TIMEOUT:g} seconds')
+        except NeptuneAsyncError as error:
+            return _html.notice(title, error)
+
     def _delete(self, path: str) -> None:
         self._require_writable()
         self._read(reads.delete, path)
@@ -326,11 +410,8 @@ def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]
     :param storage: as for ``Experiment``.
     :raises StorageError: the store is not there, or cannot be read.
     """
-    worker = lifecycle.acquire(registry.resolve(storage))
-    try:
+    with _worker(storage) as worker:
         return _result(worker.call(worker.list_experiments))
-    finally:
-        _release(worker)
 
 
 def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
@@ -340,9 +421,133 @@ def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) 
     :raises ExperimentNotFoundError: there is none of that name.
     :raises StorageError: it is open in this process, or the store fails.
     """
+    with _worker(storage) as worker:
+        _result(worker.call(worker.delete_experiment, checked_name(name)))
+
+
+@overload
+def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Literal['pandas'] = 'pandas',
+) -> pd.DataFrame: ...
+@overload
+def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Literal['arrow'],
+) -> pa.Table: ...
+def compare(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    output: Output = 'pandas',
+) -> pd.DataFrame | pa.Table:
+    """Return a row an experiment, and a column a path: values of atoms, sets, and the last value
+    of each series.
+
+    ::
+
+        compare('digits-*', ['params/lr', 'valid/accuracy'])
+        compare(paths=re.compile('loss$'))
+
+    Experiments are in the order in which they were made. What this process has logged to them is
+    stored first. It takes a handful of queries, however many experiments there are.
+
+    :param names, paths: which experiments and variables: one name, a list of names, a glob (a str
+        with ``*``, ``?`` or ``[``, where ``*`` stands for slashes, too), or a compiled regular
+        expression, to be found anywhere in the name; None is all.
+    :param storage: as for ``Experiment``.
+    :param output: a frame whose index is the experiments' names, or an Arrow table, whose first
+        column they are. There, a column of several types holds texts, in JSON.
+    :raises InvalidArgumentError, InvalidNameError, InvalidPathError: an argument is refused.
+    :raises ExperimentNotFoundError: there is no experiment of a name that is none of a pattern.
+    :raises VariableNotFoundError: none of the experiments has a variable at such a path.
+    :raises MissingExtraError: pandas, or pyarrow, is not installed.
+    :raises StorageError: the store is not there, or fails.
+    """
+    return _table(requests.comparison(names, paths, output), storage)
+
+
+@overload
+def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Literal['pandas'] = 'pandas',
+) -> pd.DataFrame: ...
+@overload
+def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Literal['arrow'],
+) -> pa.Table: ...
+def fetch_metrics(
+    names: Wanted = None,
+    paths: Wanted = None,
+    *,
+    storage: str | os.PathLike[str] | None = None,
+    content: SeriesContent = 'float',
+    first_step: float | None = None,
+    last_step: float | None = None,
+    duplicates: Duplicates = 'last',
+    max_points: int | None = None,
+    output: Output = 'pandas',
+) -> pd.DataFrame | pa.Table:
+    """Return a row a point: experiment, path, step, timestamp (seconds since the epoch), value.
+
+    ::
+
+        fetch_metrics('digits-*', 'train/*', max_points=500)
+
+    :param names, paths, storage, output: as for ``compare``.
+    :param content: the type of the series to fetch; others are left out.
+    :param first_step, last_step: bounds of the steps, both included.
+    :param duplicates: which of the points of one step to return. With 'last' and 'first' the
+        points of a series are sorted by step; with 'all' they are in the order in which they
+        were logged.
+    :param max_points: how many points of each series to return at most: its first and last, and
+        between them the least and the greatest of each of equally many, so that no peak is lost.
+        Of texts and datetimes, evenly spread ones.
+    :raises NeptuneAsyncError: as ``compare``.
+    :raises ContainerTypeError, ContentTypeError: what is at a path that is none of a pattern is
+        no series of the content.
+    """
+    request = requests.metrics(
+        names, paths, content, first_step, last_step, duplicates, max_points, output
+    )
+    return _table(request, storage)
+
+
+def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
+    with _worker(storage) as worker:
+        read = _result(worker.call(request.read, worker, *request.arguments))
+    return request.build(read)
+
+
+@contextmanager
+def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
     worker = lifecycle.acquire(registry.resolve(storage))
     try:
-        _result(worker.call(worker.delete_experiment, checked_name(name)))
+        yield worker
     finally:
         _release(worker)
 

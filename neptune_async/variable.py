@@ -35,14 +35,16 @@ class Atom:
 class Series:
     """
     Writing / initializing methods: log, extend
-    Reading methods: tail, all, follow
+    Reading methods: tail, all, follow, to_pandas, to_numpy, to_arrow
 
     Holds points in the order in which they were logged, each with a step, a
     timestamp in seconds since the epoch, and a value. All values are float, or
     all str, or all datetime, as the first ``log`` was.
     """
 
-    methods: ClassVar[tuple[str, ...]] = ('log', 'extend', 'tail', 'all', 'follow')
+    methods: ClassVar[tuple[str, ...]] = (
+        'log', 'extend', 'tail', 'all', 'follow', 'to_pandas', 'to_numpy', 'to_arrow',
+    )  # fmt: skip
 
 
 class Set:

@@ -16,6 +16,7 @@ from neptune_async import (
     ExperimentView,
     Series,
     Set,
+    aio,
     exceptions,
     variable,
 )
@@ -24,8 +25,8 @@ from neptune_async import (
 def test_the_public_names() -> None:
     assert sorted(neptune_async.__all__) == [
         'AsyncExperiment', 'AsyncExperimentView', 'Atom', 'Experiment', 'ExperimentView',
-        'Namespace', 'Point', 'Series', 'Set', 'aio', 'delete_experiment', 'exceptions',
-        'flush_on_signal', 'list_experiments', 'variable',
+        'Namespace', 'Point', 'Series', 'Set', 'aio', 'compare', 'delete_experiment', 'exceptions',
+        'fetch_metrics', 'flush_on_signal', 'list_experiments', 'variable',
     ]  # fmt: skip
     assert all(hasattr(neptune_async, name) for name in neptune_async.__all__)
 
@@ -47,12 +48,20 @@ def test_both_faces_take_the_same_arguments() -> None:
 def test_both_views_have_the_same_methods() -> None:
     names = [
         'add', 'all', 'assign', 'delete', 'exists', 'extend', 'follow', 'get', 'log',
-        'namespace_contents', 'read', 'remove', 'reset', 'tail', 'variable_type',
+        'namespace_contents', 'read', 'remove', 'reset', 'tail', 'to_arrow', 'to_dict', 'to_numpy',
+        'to_pandas', 'variable_type',
     ]  # fmt: skip
     for view in (ExperimentView, AsyncExperimentView):
         assert [name for name in dir(view) if not name.startswith('_')] == names
         assert all(getattr(view, name).__doc__ for name in names)
         assert not hasattr(view, '__getattr__')
+
+
+def test_both_faces_compare_and_fetch_with_the_same_arguments() -> None:
+    for name in ('compare', 'fetch_metrics'):
+        sync, awaited = getattr(neptune_async, name), getattr(aio, name)
+        assert inspect.signature(sync) == inspect.signature(awaited)
+        assert inspect.iscoroutinefunction(awaited)
 
 
 def test_the_containers_name_their_methods() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
+
+import pandas as pd
 
 from neptune_async import (
     AsyncExperiment,
     Experiment,
     ExperimentView,
     Point,
+    aio,
+    compare,
     delete_experiment,
+    fetch_metrics,
     list_experiments,
 )
 from neptune_async.exceptions import NeptuneAsyncError
@@ -36,6 +42,14 @@ def train(folder: Path) -> list[float | str | datetime]:
         return view.tail(10)
 
 
+def analyse(view: ExperimentView) -> pd.DataFrame:
+    best: pd.Series[float] = compare('run-*', ['lr', 'loss'])['loss']
+    print(best.min(), view.to_numpy()['value'].sum(), len(view.to_pandas()))
+    table = fetch_metrics(re.compile('^run'), 'train/*', max_points=100, output='arrow')
+    print(table.num_rows, view.to_arrow().num_rows, view.to_dict())
+    return fetch_metrics(['a', 'b'], duplicates='all', first_step=10, content='str')
+
+
 async def evaluate() -> None:
     async with AsyncExperiment('typed', overflow='raise') as exp:
         exp['score'].log(0.5)
@@ -43,6 +57,8 @@ async def evaluate() -> None:
         following: AsyncIterator[Point] = exp['score'].follow()
         async for point in following:
             print(point.timestamp, values)
+        print((await exp['score'].to_pandas()).value, await exp.to_dict())
+        print((await aio.compare(paths='score')).score, await aio.fetch_metrics('typed'))
         await exp.drain()
         await exp.flush(timeout=1.0)
     opened = await AsyncExperiment.open('typed')

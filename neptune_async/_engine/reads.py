@@ -34,7 +34,7 @@ async def atom(worker: Worker, state: ExperimentState, path: str) -> Any:
     found = await worker.read(state, path, worker.storage.read_atom, state.id, path)
     variable, value = found or (None, None)
     await _require(worker, state, path, variable, 'atom', 'read')
-    return None if value is None else _decoded(worker, state, path, value)
+    return None if value is None else decoded(worker, state.name, path, value)
 
 
 async def members(worker: Worker, state: ExperimentState, path: str) -> set[Any]:
@@ -42,15 +42,16 @@ async def members(worker: Worker, state: ExperimentState, path: str) -> set[Any]
     found = await worker.read(state, path, worker.storage.read_set, state.id, path)
     variable, encoded = found or (None, ())
     await _require(worker, state, path, variable, 'set', 'get')
-    return {_decoded(worker, state, path, member) for member in encoded}
+    return {decoded(worker, state.name, path, member) for member in encoded}
 
 
-def _decoded(worker: Worker, state: ExperimentState, path: str, stored: bytes) -> Any:
+def decoded(worker: Worker, experiment: str, path: str, stored: bytes) -> Any:
+    """Return the value of an atom, or a member of a set, as it reads back."""
     try:
         return decode(stored)
     except ValueError as error:
         raise StorageFormatError(
-            f'experiment {state.name!r}: {path}: what is stored in {worker.location} is damaged: '
+            f'experiment {experiment!r}: {path}: what is stored in {worker.location} is damaged: '
             f'{error}; restore the file from a copy'
         ) from error
 
@@ -64,17 +65,34 @@ async def series(
     with_timestamps: bool,
 ) -> list[Any]:
     """Return the last points of a series, or all if ``last`` is None."""
-    reading = await worker.read(
-        state, path, worker.storage.read_series, state.id, path, Window(last=last), with_steps,
-        with_timestamps,
-    )  # fmt: skip
     method = 'all' if last is None else 'tail'
-    variable = None if reading is None else reading.variable
-    await _require(worker, state, path, variable, 'series', method)
+    reading = await points(
+        worker, state, path, Window(last=last), method, with_steps, with_timestamps
+    )
     items: list[Any] = []
-    for piece in reading.pieces if reading else ():
+    for piece in reading.pieces:
         items += _items(piece, with_steps, with_timestamps)
     return items if last is None else items[max(0, len(items) - last) :]
+
+
+async def points(
+    worker: Worker,
+    state: ExperimentState,
+    path: str,
+    window: Window,
+    method: str,
+    with_steps: bool = True,
+    with_timestamps: bool = True,
+) -> SeriesReading:
+    """Return the points of a series, at least those in a window, for a method of its view."""
+    reading = await worker.read(
+        state, path, worker.storage.read_series, state.id, path, window, with_steps,
+        with_timestamps,
+    )  # fmt: skip
+    variable = None if reading is None else reading.variable
+    await _require(worker, state, path, variable, 'series', method)
+    assert reading is not None  # or it would have raised
+    return reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +152,7 @@ async def variable_type(
     """Return the container and the type of the content of a variable."""
     variable = await worker.read(state, path, worker.storage.find_variable, state.id, path)
     if variable is None:
-        raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+        raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
     return CONTAINERS[variable.container], CONTENT_TYPES[variable.content]
 
 
@@ -144,7 +162,7 @@ async def namespace_contents(
     """Return what is in a namespace, one level, by name; None is the root."""
     variables = await worker.read(state, None, worker.storage.list_variables, state.id, path)
     if not variables and path is not None:
-        raise messages.namespace_not_found(state.name, path, await _paths(worker, state))
+        raise messages.namespace_not_found(state.name, path, await known_paths(worker, state))
     skipped = 0 if path is None else len(path) + 1
     contents: dict[str, NamespaceEntry] = {}
     for variable in variables:
@@ -164,7 +182,7 @@ async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
     """Delete a variable, or all below a namespace, of this or another process."""
     if not state.delete(path):
         if not await exists(worker, state, path):
-            raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+            raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
         state.put_delete(path)
 
 
@@ -177,12 +195,13 @@ async def _require(
     method: str,
 ) -> None:
     if variable is None:
-        raise messages.variable_not_found(state.name, path, await _paths(worker, state))
+        raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
     if variable.container != container:
         raise messages.wrong_container(state.name, path, variable.container, method)
 
 
-async def _paths(worker: Worker, state: ExperimentState) -> list[str]:
+async def known_paths(worker: Worker, state: ExperimentState) -> list[str]:
+    """Return the paths of all variables of an experiment."""
     variables = await worker.storage.list_variables(state.id, None)
     return [variable.path for variable in variables]
 

@@ -401,6 +401,13 @@ class Worker:
             known = await attempt(self.storage.list_experiments)
             raise messages.experiment_not_found(name, self.location, known)
 
+    # ── The store as a whole ─────────────────────────────────────────────────
+
+    async def ask(self, query: Callable[[Storage], Awaitable[T]]) -> T:
+        """Query the store as it is; a store that is not there is not made."""
+        await self._open_storage(writable=False)
+        return await attempt(query, self.storage)
+
     # ── Reads and flushes ────────────────────────────────────────────────────
 
     async def read(

@@ -121,6 +121,14 @@ def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
     return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'
 
 
+def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
+    """:raises InvalidArgumentError: for a value that is none of the choices."""
+    if value not in choices:
+        raise InvalidArgumentError(
+            f'{argument} must be {", ".join(map(repr, choices))}, not {value!r}'
+        )
+
+
 def checked_seconds(argument: str, seconds: object) -> float:
     """Return a positive number of seconds.
 

@@ -14,6 +14,7 @@ from neptune_async.exceptions import (
     ExperimentClosedError,
     ExperimentNotFoundError,
     FlushTimeoutError,
+    MissingExtraError,
     NamespaceConflictError,
     NeptuneAsyncError,
     ReadOnlyError,
@@ -52,6 +53,29 @@ def namespace_not_found(
         namespaces = {namespace for other in known for namespace in namespaces_of(other)}
         remedy = _suggestion(path, namespaces, 'a variable below it makes it one')
     return VariableNotFoundError(f'experiment {experiment!r} has no namespace {path!r}; {remedy}')
+
+
+def variable_nowhere(count: int, path: str, known: Collection[str]) -> VariableNotFoundError:
+    """For a path that none of several experiments has."""
+    which = 'the experiment has no' if count == 1 else f'none of {count:,} experiments has a'
+    below = f'{path}/'
+    if any(other.startswith(below) for other in known):
+        remedy = f"it is a namespace; '{below}*' names all variables below it"
+    else:
+        remedy = _suggestion(path, known, 'namespace_contents() tells what there is')
+    return VariableNotFoundError(f'{which} variable {path!r}; {remedy}')
+
+
+def other_series(
+    experiment: str, variable: Variable, wanted: str
+) -> ContainerTypeError | ContentTypeError:
+    """For a path that is to be a series of one content, and is something else."""
+    what = (
+        f'experiment {experiment!r}: {variable.path!r} is a variable of type {_type_of(variable)}'
+    )
+    if variable.container != 'series':
+        return ContainerTypeError(f'{what}, which has no points; compare tells what it holds')
+    return ContentTypeError(f'{what}, not {wanted}; fetch it with content={variable.content!r}')
 
 
 def located(error: E, experiment: str, path: str | None = None) -> E:
@@ -156,6 +180,13 @@ def deleted_meanwhile(experiment: str) -> Rejection:
     """For what a process logged before it died to a variable that is not there any more."""
     return Rejection(
         experiment, '*', 'journal', 'the variable was deleted before this could be stored'
+    )
+
+
+def missing_extra(module: str, extra: str) -> MissingExtraError:
+    """For a call that needs a library that is not installed."""
+    return MissingExtraError(
+        f"this needs {module}, which is not installed; pip install 'neptune-async[{extra}]'"
     )
 
 

@@ -197,10 +197,13 @@ def decode(stored: bytes) -> Any:
         raise ValueError(f'no stored value: {error!r}') from error
 
 
+# json.dumps would make one each time, which takes longer than to encode a number.
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(',', ':'))
+
+
 def _dumps(value: Any) -> bytes:
     # Not ASCII escapes: two lone surrogates in a row would be read back as one character.
-    text = json.dumps(_tagged(value), ensure_ascii=False, separators=(',', ':'))
-    return text.encode('utf-8', 'surrogatepass')
+    return _encoder.encode(_tagged(value)).encode('utf-8', 'surrogatepass')
 
 
 def _tagged(value: Any) -> Any:

@@ -8,12 +8,13 @@ nothing of the batch is stored and the engine sends it again, put right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from neptune_async._model.operations import Batch, Variable
+from neptune_async._model.values import SeriesValue
 from neptune_async._storage.chunks import Points
 from neptune_async.exceptions import Rejection
 
@@ -33,6 +34,24 @@ class ExperimentRecord:
     id: int
     name: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSummary:
+    """An experiment as a list of many shows it.
+
+    :ivar created: seconds since the epoch.
+    :ivar variables: how many it has.
+    """
+
+    id: int
+    name: str
+    created: float
+    variables: int
+
+
+VariablesByExperiment: TypeAlias = Mapping[int, Sequence[Variable]]
+"""Variables of several experiments, by the experiment's id."""
 
 
 @dataclass(slots=True)
@@ -59,6 +78,10 @@ class Window:
     first: int = 0
     last: int | None = None
 
+    def start(self, count: int) -> int:
+        """Return how many of a series' points come before the window."""
+        return self.first if self.last is None else max(self.first, count - self.last)
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesReading:
@@ -77,6 +100,33 @@ class SeriesReading:
     def end(self) -> int:
         """How many points the series has."""
         return self.first + sum(map(len, self.pieces))
+
+
+@dataclass(frozen=True, slots=True)
+class LastPoint:
+    """The point of a series that was logged last.
+
+    :ivar count: how many points the series has.
+    """
+
+    count: int
+    step: float
+    timestamp: float
+    value: SeriesValue
+
+
+@dataclass(slots=True)
+class Latest:
+    """What variables hold now, each by its id; a variable that is gone is in none of these.
+
+    :ivar atoms: the encoded value.
+    :ivar sets: the encoded members; a set without members is not in it.
+    :ivar series: the last point; a series without points is not in it.
+    """
+
+    atoms: dict[int, bytes] = field(default_factory=dict)
+    sets: dict[int, list[bytes]] = field(default_factory=dict)
+    series: dict[int, LastPoint] = field(default_factory=dict)
 
 
 class VariableConflict(Exception):
@@ -181,4 +231,35 @@ class Storage(Protocol):
     ) -> SeriesReading | None:
         """Return the points of a series, at least those in a window. Steps and
         times that are not asked for may be left out.
+        """
+
+    # ── Many at a time ───────────────────────────────────────────────────────
+    # Each of these takes a handful of statements, however many experiments and variables there are.
+
+    async def find_experiments(
+        self, names: Collection[str] | None = None
+    ) -> list[ExperimentSummary]:
+        """Return the experiments of these names, or all, in the order in which they were made."""
+
+    async def find_variables(
+        self, experiment_ids: Collection[int], paths: Collection[str] | None = None
+    ) -> dict[int, list[Variable]]:
+        """Return the variables of several experiments at these paths, or all, by path.
+
+        :returns: by the experiment's id; one that has none of them is left out.
+        """
+
+    async def read_latest(self, variables: VariablesByExperiment) -> Latest:
+        """Return what variables hold: values, members, and of a series its last point.
+
+        Of a series that takes no more than its last points to be read.
+        """
+
+    async def read_many_series(
+        self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
+    ) -> dict[int, SeriesReading]:
+        """Return the points of several series by the variable's id, as ``read_series`` does one.
+
+        Variables of other containers are left out. A series that is gone has no points.
+        All of them are in memory at a time: ask for as many as fit.
         """

@@ -69,6 +69,10 @@ CALLS: dict[str, Callable[[AsyncExperiment], Awaitable[Any]]] = {
     'tail': lambda exp: exp['series'].tail(1),
     'all': lambda exp: exp['series'].all(),
     'follow': lambda exp: anext(exp['series'].follow(last=1)),
+    'to_pandas': lambda exp: exp['series'].to_pandas(),
+    'to_numpy': lambda exp: exp['series'].to_numpy(),
+    'to_arrow': lambda exp: exp['series'].to_arrow(),
+    'to_dict': lambda exp: exp.to_dict(),
     'read': lambda exp: exp['atom'].read(),
     'get': lambda exp: exp['set'].get(),
     'variable_type': lambda exp: exp['series'].variable_type(),
@@ -156,17 +160,22 @@ async def test_a_cancelled_close_stores_or_spills_everything(store: Path) -> Non
     await sweep(call, check)
 
 
-@pytest.mark.parametrize('function', ['list', 'delete'])
+LOOKS: dict[str, Callable[[Path], Awaitable[Any]]] = {
+    'list': lambda store: aio.list_experiments(store),
+    'delete': lambda store: aio.delete_experiment('doomed', store),
+    'compare': lambda store: aio.compare('doomed', storage=store),
+    'fetch_metrics': lambda store: aio.fetch_metrics('doomed', storage=store),
+}
+
+
+@pytest.mark.parametrize('function', LOOKS)
 async def test_a_cancelled_look_at_the_store_leaves_nothing_open(
     function: str, store: Path
 ) -> None:
     async def call() -> None:
-        async with AsyncExperiment('doomed', storage=store):
-            pass
-        if function == 'list':
-            await aio.list_experiments(store)
-        else:
-            await aio.delete_experiment('doomed', store)
+        async with AsyncExperiment('doomed', storage=store) as exp:
+            exp['series'].log(1.0)
+        await LOOKS[function](store)
 
     async def check() -> None:
         with anyio.fail_after(10):

@@ -97,6 +97,28 @@ async def test_ten_thousand_waiting_reads_need_no_threads(store: Path, held: Hol
         assert threading.active_count() <= threads
 
 
+@pytest.mark.failure('F25', 'a comparison waits for a store that is held')
+@pytest.mark.anyio
+async def test_a_comparison_holds_no_loop_up_and_can_be_cancelled(store: Path, held: Hold) -> None:
+    async with AsyncExperiment('compared', storage=store) as exp:
+        exp['loss'].log(0.5)
+        await exp.flush()
+        found: list[float] = []
+
+        async def compare() -> None:
+            found.extend((await aio.compare(storage=store)).loss)
+
+        with held():
+            exp['loss'].log(0.25)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(compare)
+                await anyio.wait_all_tasks_blocked()
+                assert not found
+                tasks.cancel_scope.cancel()
+        await compare()
+        assert found == [0.25]
+
+
 @pytest.mark.failure('F25', 'the queue is full: coroutines never wait in a write')
 @pytest.mark.anyio
 async def test_a_full_queue_raises_only_past_its_head_room(store: Path, held: Hold) -> None:

@@ -80,6 +80,11 @@ COLUMNS: dict[str, list[Column]] = {
         Column('read', 'read all, s', form=',.1f'),
         Column('log', 'log all, s', form=',.0f'),
     ],
+    'W10': [
+        Column('list', 'list all experiments, s', form=',.2f'),
+        Column('show', 'show one, s', form=',.2f'),
+        Column('compare', 'compare 1,000 x 20, s', form=',.2f'),
+    ],
 }
 
 
@@ -167,4 +172,6 @@ GOALS = [
     Goal('W7 10^7 points to 10^4', 1.3, _grown('points', GROWN_POINTS)),
     Goal('W7 10^5 series to 1', 1.3, _grown('series', GROWN_SERIES)),
     Goal('W8 x the idle rate', 0.3, _both_busy, at_least=True),
+    Goal('W10 list 10,000 experiments, s', 1.0, _ours('W10', 'list')),
+    Goal('W10 show one of 10,000 experiments, s', 1.0, _ours('W10', 'show')),
 ]  # fmt: skip

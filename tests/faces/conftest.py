@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import neptune_async
 from neptune_async import AsyncExperiment, Experiment, aio, delete_experiment, list_experiments
 
 
@@ -46,6 +47,14 @@ class Face:
     async def delete(self, name: str) -> None:
         delete = aio.delete_experiment if self.is_async else delete_experiment
         await self.get(delete, name, self.storage)
+
+    async def compare(self, *args: Any, **arguments: Any) -> Any:
+        module = aio if self.is_async else neptune_async
+        return await self.get(module.compare, *args, storage=self.storage, **arguments)
+
+    async def fetch_metrics(self, *args: Any, **arguments: Any) -> Any:
+        module = aio if self.is_async else neptune_async
+        return await self.get(module.fetch_metrics, *args, storage=self.storage, **arguments)
 
 
 FACES = {

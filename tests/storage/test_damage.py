@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neptune_async import Experiment
+from neptune_async import Experiment, compare, fetch_metrics
 from neptune_async._model.values import MAX_TEXT
 from neptune_async._storage.chunks import CHUNK_POINTS, Chunk, unpacked
 from neptune_async.exceptions import StorageError, StorageFormatError
@@ -42,13 +42,33 @@ def log_all(exp: Experiment, start: int, stop: int) -> None:
 
 def read_all(path: Path) -> dict[str, Any]:
     """Return all points of each series, or the error that reading it raises."""
-    found: dict[str, Any] = {}
     with Experiment('EXP', storage=path, mode='read') as exp:
-        for series in SERIES:
-            try:
-                found[series] = exp[series].all(with_steps=True, with_timestamps=True)
-            except StorageError as error:
-                found[series] = error
+        return or_errors(lambda series: exp[series].all(with_steps=True, with_timestamps=True))
+
+
+def fetch_all(path: Path) -> dict[str, Any]:
+    """Return the same, read as many series at a time are."""
+
+    def fetched(series: str) -> list[tuple[Any, ...]]:
+        content: Any = {'texts': 'str', 'times': 'datetime'}.get(series, 'float')
+        frame = fetch_metrics('EXP', series, storage=path, content=content, duplicates='all')
+        return [*frame[['step', 'timestamp', 'value']].itertuples(index=False, name=None)]
+
+    return or_errors(fetched)
+
+
+def read_last(path: Path) -> dict[str, Any]:
+    """Return the last value of each series, or the error that reading it raises."""
+    return or_errors(lambda series: compare('EXP', series, storage=path).loc['EXP', series])
+
+
+def or_errors(read: Callable[[str], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for series in SERIES:
+        try:
+            found[series] = read(series)
+        except StorageError as error:
+            found[series] = error
     return found
 
 
@@ -142,6 +162,20 @@ def test_a_row_that_was_changed_is_an_error_or_changes_nothing(
             assert isinstance(points, StorageFormatError), repr(points)
         else:
             assert repr(points) == repr(intact.points[series])
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(COLUMNS), st.integers(0, 1000), changes())
+def test_a_row_that_was_changed_is_no_other_row_of_a_table(
+    intact: Intact, where: tuple[str, str], row: int, change: Any
+) -> None:
+    with damaged_copy(intact.path, *where, row, change) as damaged:
+        fetched, last = fetch_all(damaged), read_last(damaged)
+    for series, points in intact.points.items():
+        assert isinstance(fetched[series], StorageFormatError) or fetched[series] == points
+        assert isinstance(last[series], StorageFormatError) or last[series] == points[-1][2]
 
 
 @settings(

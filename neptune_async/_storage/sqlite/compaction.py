@@ -27,8 +27,8 @@ from neptune_async._storage.sqlite.reading import (
     decoded_log_row,
     end_of,
     find_tail,
+    find_tails,
     read_chunk,
-    tail_of,
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
@@ -169,20 +169,12 @@ def _ends(
     connection: sqlite3.Connection, variable_ids: Iterable[int]
 ) -> dict[int, ChunkTail | None]:
     """Return the last chunk of each variable that exists; None for one that has none yet."""
-    ids = json.dumps(list(variable_ids))
-    ends: dict[int, ChunkTail | None] = dict.fromkeys(
-        row[0]
-        for row in connection.execute(
-            'SELECT id FROM variables WHERE id IN (SELECT value FROM json_each(?))', (ids,)
-        ).fetchall()
+    existing = connection.execute(
+        'SELECT id FROM variables WHERE id IN (SELECT value FROM json_each(?))',
+        (json.dumps([*variable_ids]),),
     )
-    for variable_id, *tail in connection.execute(
-        f'SELECT variable_id, {HEAD_COLUMNS}, max(first) FROM chunks '
-        'WHERE variable_id IN (SELECT value FROM json_each(?)) GROUP BY variable_id',
-        (ids,),
-    ).fetchall():
-        ends[variable_id] = tail_of(variable_id, tail[:-1])
-    return ends
+    ids = [row[0] for row in existing.fetchall()]
+    return {**dict.fromkeys(ids), **find_tails(connection, ids)}
 
 
 def _merged(

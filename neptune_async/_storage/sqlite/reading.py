@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,7 +43,13 @@ HEAD_COLUMNS = (
     'first, count, first_step, stride, largest_step, last_time, '
     'values_form, steps_form, times_form, crc32, head_crc32'
 )
-_CHUNK_COLUMNS = f'{HEAD_COLUMNS}, "values", steps, times'
+CHUNK_COLUMNS = f'{HEAD_COLUMNS}, "values", steps, times'
+LAST_CHUNKS = (
+    'SELECT variable_id, {columns} FROM json_each(?) AS wanted CROSS JOIN chunks '
+    'ON variable_id = wanted.value '
+    'AND first = (SELECT max(first) FROM chunks WHERE variable_id = wanted.value)'
+)
+"""The last chunk of each of the variables in a JSON list: one look into the index for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +123,8 @@ def read_series(
         end = end_of(find_tail(connection, variable.id))
         logged = _logged(connection, experiment_id, variable)
         fresh = [resolved(joined(logged), end)] if logged else []
-        start = window.first
-        if window.last is not None:
-            start = max(start, end.count + sum(map(len, fresh)) - window.last)
-        chunks = _read_chunks(connection, variable.id, start, end.count)
+        start = window.start(end.count + sum(map(len, fresh)))
+        chunks = read_chunks(connection, {variable.id: (start, end.count)})[variable.id]
     return SeriesReading(
         variable,
         chunks[0].first if chunks else end.count,
@@ -154,6 +159,18 @@ def find_tail(
     return row and tail_of(variable_id, row)
 
 
+def find_tails(
+    connection: sqlite3.Connection, variable_ids: Collection[int]
+) -> dict[int, ChunkTail]:
+    """Return the last chunk of each series that has one, without its points."""
+    return {
+        variable_id: tail_of(variable_id, head)
+        for variable_id, *head in connection.execute(
+            LAST_CHUNKS.format(columns=HEAD_COLUMNS), (json.dumps([*variable_ids]),)
+        )
+    }
+
+
 def tail_of(variable_id: int, head: Sequence[Any]) -> ChunkTail:
     """Return what the head of a chunk says, with its checksum at the end, if that is right."""
     first, count, _, _, largest_step, last_time, *_ = head
@@ -174,10 +191,10 @@ def end_of(tail: ChunkTail | None) -> SeriesEnd:
 def read_chunk(connection: sqlite3.Connection, variable_id: int, first: int) -> Chunk:
     """Return the chunk of a series that begins at a position."""
     row = connection.execute(
-        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = ? AND first = ?',
+        f'SELECT {CHUNK_COLUMNS} FROM chunks WHERE variable_id = ? AND first = ?',
         (variable_id, first),
     ).fetchone()
-    return _chunk(variable_id, row)
+    return checked_chunk(variable_id, row)
 
 
 def unpack_chunk(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
@@ -275,32 +292,43 @@ def _floats(experiment_id: int, form: str, count: int, crc32: int, stored: bytes
     return points
 
 
-def _read_chunks(
-    connection: sqlite3.Connection, variable_id: int, start: int, end: int
-) -> list[Chunk]:
-    """Return the chunks of a series from the one on that holds the point at a position.
+def read_chunks(
+    connection: sqlite3.Connection, spans: Mapping[int, tuple[int, int]]
+) -> dict[int, list[Chunk]]:
+    """Return the chunks of several series, each from the one on that holds the point at a position.
 
-    :param end: how many points the series has in chunks.
+    :param spans: by the variable's id, that position, and how many points the series has in chunks.
     """
-    if start >= end:
-        return []
-    rows = connection.execute(
+    wanted = [(variable_id, start) for variable_id, (start, end) in spans.items() if start < end]
+    chunks: dict[int, list[Chunk]] = {variable_id: [] for variable_id in spans}
+    if not wanted:
+        return chunks
+    for variable_id, *row in connection.execute(
         # From the beginning, all: one whose position is damaged is to be found, too.
-        f'SELECT {_CHUNK_COLUMNS} FROM chunks WHERE variable_id = :id AND (:start = 0 OR first >= '
-        '(SELECT max(first) FROM chunks WHERE variable_id = :id AND first <= :start)) '
-        'ORDER BY first',
-        {'id': variable_id, 'start': start},
-    )
-    chunks = [_chunk(variable_id, row) for row in rows.fetchall()]
+        "WITH wanted AS (SELECT json_extract(value, '$[0]') AS id, "
+        "json_extract(value, '$[1]') AS start FROM json_each(?)) "
+        f'SELECT variable_id, {CHUNK_COLUMNS} FROM wanted CROSS JOIN chunks '
+        'ON variable_id = wanted.id AND (wanted.start = 0 OR first >= (SELECT max(first) '
+        'FROM chunks WHERE variable_id = wanted.id AND first <= wanted.start)) '
+        'ORDER BY variable_id, first',
+        (json.dumps(wanted),),
+    ):
+        chunks[variable_id].append(checked_chunk(variable_id, row))
+    for variable_id, _ in wanted:
+        _require_whole(variable_id, chunks[variable_id], spans[variable_id][1])
+    return chunks
+
+
+def _require_whole(variable_id: int, chunks: Sequence[Chunk], end: int) -> None:
     ends = [chunk.end.count for chunk in chunks]
     if [chunk.first for chunk in chunks[1:]] != ends[:-1] or ends[-1:] != [end]:
         raise StorageFormatError(
             _damaged(f'variable {variable_id}', 'some of its chunks are missing')
         )
-    return chunks
 
 
-def _chunk(variable_id: int, row: tuple[Any, ...]) -> Chunk:
+def checked_chunk(variable_id: int, row: Sequence[Any]) -> Chunk:
+    """Return the chunk in a row of ``CHUNK_COLUMNS``, if both its checksums are right."""
     *head, values, steps, times = row
     tail_of(variable_id, head)
     first, count, first_step, stride, largest_step, last_time = head[:6]

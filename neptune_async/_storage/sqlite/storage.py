@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -15,9 +15,18 @@ import aiosqlite
 import anyio
 
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
-from neptune_async._storage.base import ExperimentRecord, Need, Receipt, SeriesReading, Window
+from neptune_async._storage.base import (
+    ExperimentRecord,
+    ExperimentSummary,
+    Latest,
+    Need,
+    Receipt,
+    SeriesReading,
+    VariablesByExperiment,
+    Window,
+)
 from neptune_async._storage.forking import FORK_GUARD
-from neptune_async._storage.sqlite import reading
+from neptune_async._storage.sqlite import bulk, reading
 from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.connection import StoreConnection
@@ -219,6 +228,26 @@ class SQLiteStorage:
         self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
     ) -> SeriesReading | None:
         return await self._run(reading.read_series, experiment_id, path, window, steps, times)
+
+    # ── Many at a time ───────────────────────────────────────────────────────
+
+    async def find_experiments(
+        self, names: Collection[str] | None = None
+    ) -> list[ExperimentSummary]:
+        return await self._run(bulk.find_experiments, names)
+
+    async def find_variables(
+        self, experiment_ids: Collection[int], paths: Collection[str] | None = None
+    ) -> dict[int, list[Variable]]:
+        return await self._run(bulk.find_variables, experiment_ids, paths)
+
+    async def read_latest(self, variables: VariablesByExperiment) -> Latest:
+        return await self._run(bulk.read_latest, variables)
+
+    async def read_many_series(
+        self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
+    ) -> dict[int, SeriesReading]:
+        return await self._run(bulk.read_many_series, variables, window, steps, times)
 
     # ── The connection ───────────────────────────────────────────────────────
 
