@@ -158,7 +158,7 @@ def wide_single(system: System, folder: Path, share: float) -> Measured:
 
 _BLOCK_STEPS = 350
 _PAIRS = 4
-_SETTLE = 0.5
+_SETTLE = 0.3
 
 
 def _work(turns: int) -> int:
@@ -494,9 +494,9 @@ _DAY = 86_400
 
 def slow(system: System, folder: Path, share: float) -> Measured:
     """A day of a point a second in each of 100 series, a second at a time: the clock that the
-    package takes timestamps from is set, one dict is logged, and ``flush`` has the worker
-    write it, as it would by itself once a flush interval. Queue, worker, storage and its
-    merging are the real ones; only nobody waits for the second to pass.
+    package takes timestamps from is set, one dict is logged, and the worker does what it does
+    whenever a flush interval is over. Queue, worker, storage and its merging are the real ones;
+    only nobody waits for the second to pass, and all of it is on the worker's thread.
     """
     from neptune_async import _base
 
@@ -508,11 +508,18 @@ def slow(system: System, folder: Path, share: float) -> Measured:
     _base._now = lambda: now
     log = loop(system.batch, 'd')
     run = system.open(folder)
+
+    async def day() -> None:
+        nonlocal now
+        for second in range(seconds):
+            now = start + second + 1e-3 * jitter()
+            log(run, PATH, [{path: values[second - n] for n, path in enumerate(paths)}])
+            await run._worker._write_pending()
+            await run._worker._compact('due')
+
+    now = start
     began = clock()
-    for second in range(seconds):
-        now = start + second + 1e-3 * jitter()
-        log(run, PATH, [{path: values[second - n] for n, path in enumerate(paths)}])
-        system.flush(run)
+    run._worker.call(day).result()
     logged = clock()
     system.close(run)
     measured = {'log': logged - began, 'bytes': size_of(folder) / (100 * seconds)}
