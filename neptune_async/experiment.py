@@ -470,6 +470,7 @@ def compare(
     :raises VariableNotFoundError: none of the experiments has a variable at such a path.
     :raises MissingExtraError: pandas, or pyarrow, is not installed.
     :raises StorageError: the store is not there, or fails.
+    :raises WorkerThreadError: in a signal handler or finalizer that interrupts a write.
     """
     return _table(requests.comparison(names, paths, output), storage)
 
@@ -539,6 +540,8 @@ def fetch_metrics(
 
 def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
     with _worker(storage) as worker:
+        for state in [*worker.states.values()]:
+            state.require_waitable()
         read = _result(worker.call(request.read, worker, *request.arguments))
     return request.build(read)
 

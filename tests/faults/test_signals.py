@@ -332,17 +332,22 @@ def test_a_signal_handler_may_log(run: Run, store: Store, what: str) -> None:
 def test_a_signal_handler_may_flush_and_read(run: Run, store: Store) -> None:
     ended = run(
         """
-        import signal
+        import os, signal
         from child import experiment, say
+        from neptune_async import compare
         from neptune_async.exceptions import WorkerThreadError
+        storage = os.environ['STORE']
         exp = experiment(flush_interval=0.002)
         handled = refused = n = 0
         exp['one'].log(0.0)
+        compare('EXP', 'one', storage=storage, output='arrow')  # it imports pyarrow once
 
         def handle(*_):
             global handled, refused
             handled += 1
             try:
+                if handled % 2:
+                    compare('EXP', 'one', storage=storage, output='arrow')
                 exp.flush()
                 exp['one'].tail(1)
                 with experiment(f'OTHER-{handled % 3}') as other:

@@ -16,7 +16,13 @@ import pytest
 import pytest_asyncio
 from faults.child import wait_until
 
-from neptune_async import Experiment, delete_experiment, list_experiments
+from neptune_async import (
+    Experiment,
+    compare,
+    delete_experiment,
+    fetch_metrics,
+    list_experiments,
+)
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
     POINT,
@@ -134,6 +140,7 @@ def test_reading_writes_nothing(path: Path) -> None:
     with Experiment('a', storage=path, mode='read') as exp:
         assert exp['x'].all() == [1.0]
         assert list_experiments(path) == ['a']
+    assert compare(storage=path).x.tolist() == fetch_metrics(storage=path).value.tolist() == [1.0]
     assert path.read_bytes() == before
 
 
