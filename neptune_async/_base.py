@@ -29,7 +29,7 @@ from neptune_async._model import messages
 from neptune_async._model.arguments import check_choice, checked_seconds
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
-from neptune_async._model.values import MAX_STEP
+from neptune_async._model.values import MAX_STEP, checked_step, shown_step
 from neptune_async._storage import registry
 from neptune_async.exceptions import (
     InvalidArgumentError,
@@ -42,6 +42,7 @@ ECHO_VARIABLE = 'NEPTUNE_ASYNC_ECHO'
 _ECHO_LINES = 100
 """Lines that echo prints in a second at most."""
 
+E = TypeVar('E', bound='BaseExperiment[Any]')
 View = TypeVar('View', bound='BaseView')
 T = TypeVar('T')
 
@@ -89,6 +90,7 @@ class BaseExperiment(Generic[View]):
         self._kept: list[BaseView] = []
         self._is_closed = False
         self._shared: ExperimentState | None = None
+        self._forked_in: Worker | None = None
 
     def _require_journal(self) -> None:
         if self._url == registry.MEMORY:
@@ -106,7 +108,7 @@ class BaseExperiment(Generic[View]):
 
     def _open(self) -> Future[ExperimentState]:
         """Begin to open the experiment; ``_opened`` takes what comes of it."""
-        self._worker = lifecycle.acquire(self._url, shared=self._mode != 'disabled')
+        self._worker = self._acquired()
         try:
             return self._worker.call(
                 self._worker.open_experiment,
@@ -115,6 +117,11 @@ class BaseExperiment(Generic[View]):
         except BaseException:
             lifecycle.release(self._worker)
             raise
+
+    def _acquired(self) -> Worker:
+        if self._forked_in is not None:
+            return lifecycle.share(self._forked_in)
+        return lifecycle.acquire(self._url, shared=self._mode != 'disabled')
 
     def _opened(self, state: ExperimentState) -> None:
         self._shared = state
@@ -132,7 +139,7 @@ class BaseExperiment(Generic[View]):
         except (KeyError, TypeError):
             return self._view_type(self, self._normalised(path), path)
 
-    def _normalised(self, path: str) -> str:
+    def _normalised(self, path: object) -> str:
         try:
             return normalise(path)
         except InvalidPathError as error:
@@ -215,6 +222,36 @@ class BaseExperiment(Generic[View]):
         if self._echo is not None:
             self._echo.count_hidden()
         return True
+
+    def _rewinding(self, step: object, path: object) -> tuple[str, float]:
+        """Return the path and the step of a rewind; the whole experiment has an empty path."""
+        self._require_writable()
+        where = '' if path == '' else self._normalised(path)
+        return where, self._checked_step(step)
+
+    def _checked_step(self, step: object) -> float:
+        try:
+            return checked_step(step)
+        except NeptuneAsyncError as error:
+            raise messages.located(error, self.name) from None
+
+    def _rewound(self, path: str, step: float) -> None:
+        if self._echo is not None:
+            self._echo(path, f'rewind step={shown_step(step)}')
+
+    def _forking(self, name: object, step: object) -> tuple[str, float | None]:
+        """Return the name of a fork, and the step up to which it is a copy."""
+        self._require_open()
+        return checked_name(name), None if step is None else self._checked_step(step)
+
+    def _forked(self: E, name: str) -> E:
+        """Return the experiment that a fork has made, to be opened."""
+        mode = 'disabled' if self._mode == 'disabled' else 'resume'
+        fork = type(self).__new__(type(self))
+        BaseExperiment.__init__(fork, **{**self._arguments(), 'name': name, 'mode': mode})
+        # A store in memory may have no other name than its worker.
+        fork._forked_in = self._worker
+        return fork
 
     def _flushing(self, sync: bool) -> Function[None] | None:
         """Return what the worker has to do for a flush; None if that is nothing."""
@@ -420,7 +457,8 @@ class _Echo:
             self._hidden += 1
             return
         self._printed += 1
-        print(f'Experiment {self.name}: {path}: {text}')
+        where = f'{path}: ' if path else ''
+        print(f'Experiment {self.name}: {where}{text}')
 
     def count_hidden(self) -> None:
         """Print how many lines were not shown, if any were not."""

@@ -231,6 +231,22 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         """Return what all variables hold; see ``Experiment.to_dict``."""
         return await self._read(tables.contents, None)
 
+    async def rewind(self, step: float, path: str = '') -> None:
+        """Drop the points beyond a step from every series at a path and below it; see
+        ``Experiment.rewind``.
+        """
+        where, last = self._rewinding(step, path)
+        await self._read(reads.rewind, where, last)
+        self._rewound(where, last)
+
+    async def fork(self, name: str, step: float | None = None) -> AsyncExperiment:
+        """Return a new experiment that begins as a copy of this one, open; see
+        ``Experiment.fork``.
+        """
+        new_name, last = self._forking(name, step)
+        await self._read(reads.fork, None, new_name, last)
+        return await self._forked(new_name).__aenter__()
+
     async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed; see ``Experiment.flush``."""
         self._require_open()

@@ -99,7 +99,8 @@ class ExperimentView(BaseView):
         """Iterate over the points of the series, and then over those that follow, as they are
         committed by this process or another.
 
-        A variable that is not there yet is waited for.
+        A variable that is not there yet is waited for. After a rewind it goes on with what was
+        logged since, as the timestamps tell.
 
         :param last: how many of the points that are there to begin with; None is all.
         :param timeout: seconds without a new point after which the iteration
@@ -276,6 +277,9 @@ class Experiment(BaseExperiment[ExperimentView]):
             max_pending=max_pending, overflow=overflow, durability=durability, strict=strict,
             on_error=on_error,
         )  # fmt: skip
+        self._wait_until_open()
+
+    def _wait_until_open(self) -> None:
         opening = self._open()
         try:
             self._opened(_result(opening))
@@ -301,6 +305,65 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises VariableNotFoundError: there is neither.
         """
         self._delete(self._normalised(path))
+
+    def rewind(self, step: float, path: str = '') -> None:
+        """Drop the points beyond a step from every series at a path and below it, for a training
+        that goes on from a checkpoint.
+
+        ::
+
+            >>> with Experiment('NPT-1', storage=':memory:') as exp:
+            ...     exp['loss'].extend([0.5, 0.4, float('nan'), float('nan')])
+            ...     exp.rewind(1)
+            ...     exp['loss'].log(0.3)
+            ...     exp['loss'].all(with_steps=True)
+            [(0, 0.5), (1, 0.4), (2, 0.3)]
+
+        All that this process has logged before the call is dropped if it is beyond,
+        and what other processes have stored by the time that the rewind is. What is logged
+        afterwards stays, and automatic steps and timestamps go on from what is left. Atoms and
+        sets stay as they are. Like a write, it is in the queue when the call
+        returns, and is stored in its turn.
+
+        :param step: the last that is kept: an int within 2**53, or a finite float.
+        :param path: a series or a namespace; ``''`` is the whole experiment.
+        :raises InvalidStepError, InvalidPathError: as said above.
+        :raises VariableNotFoundError: there is neither a variable nor a namespace at the path.
+        :raises ContainerTypeError: the variable is no Series.
+        :raises ReadOnlyError: in mode 'read'.
+        """
+        where, last = self._rewinding(step, path)
+        self._read(reads.rewind, where, last)
+        self._rewound(where, last)
+
+    def fork(self, name: str, step: float | None = None) -> Experiment:
+        """Return a new experiment in the same store that begins as a copy of this one, and
+        leaves this one as it is.
+
+        ::
+
+            >>> with Experiment('NPT-1', storage=':memory:') as exp:
+            ...     exp['loss'].extend([0.5, 0.4, 0.3])
+            ...     with exp.fork('NPT-2', step=1) as fork:
+            ...         fork['loss'].all()
+            [0.5, 0.4]
+
+        The copy has all that was logged before the call, and is made by the store, in one
+        transaction. The new experiment is open, with this one's options, and for writing, also
+        where this one was opened with ``mode='read'``.
+
+        :param name: of the new experiment.
+        :param step: the last of each series that is copied; None copies all. Atoms and sets
+            are copied as they are.
+        :raises InvalidNameError, InvalidStepError: an argument is refused.
+        :raises ExperimentExistsError: there is an experiment of that name.
+        :raises StorageError: storage cannot take what was logged before, or make the copy.
+        """
+        new_name, last = self._forking(name, step)
+        self._read(reads.fork, None, new_name, last)
+        fork = self._forked(new_name)
+        fork._wait_until_open()
+        return fork
 
     def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed.

@@ -37,6 +37,9 @@ def train(folder: Path) -> list[float | str | datetime]:
         exp['tags'].remove('a')
         following: Iterator[Point] = view.follow(timeout=1.0)
         print(next(following).step)
+        exp.rewind(2, 'train')
+        with exp.fork('typed-2', step=1.5) as fork:
+            fork['train/loss'].log(0.1)
         points = view.all(with_steps=True)
         print(points, exp.stats().pending, exp.pending, exp['tags'].get(), exp['x'].exists())
         return view.tail(10)
@@ -60,6 +63,9 @@ async def evaluate() -> None:
         print((await exp['score'].to_pandas()).value, await exp.to_dict())
         print((await aio.compare(paths='score')).score, await aio.fetch_metrics('typed'))
         await exp.drain()
+        await exp.rewind(3)
+        async with await exp.fork('typed-3') as fork:
+            fork['score'].log(0.25)
         await exp.flush(timeout=1.0)
     opened = await AsyncExperiment.open('typed')
     await opened.aclose()

@@ -6,7 +6,8 @@ import logging
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from neptune_async._engine.journal import Journal, grouped, ungrouped
@@ -38,8 +39,11 @@ class Buffer(Protocol):
     def content(self) -> array[float]:
         """Return a copy of the points."""
 
+    def seal(self) -> None:
+        """Have what is appended from now on be of another batch than what is there."""
+
     def take(self, writer: bytes, number: int, /) -> array[float]:
-        """Return the points, which become a part of a batch; only what comes after them is left."""
+        """Return the points, or those that were sealed first; they become a part of a batch."""
 
     def put(self, operations: Sequence[Operation], texts: Sequence[TextPoint]) -> None:
         """Know of what is put into the queue beside the points."""
@@ -59,6 +63,7 @@ class MemoryBuffer:
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
+        self._sealed: deque[array[float]] = deque()
         self.points = array('d')
         append = self.points.frombytes if _gil_is_enabled() else self._append_locked
         self.append_point: Append = append
@@ -70,12 +75,24 @@ class MemoryBuffer:
 
     @property
     def count(self) -> int:
-        return len(self.points) // POINT_FIELDS
+        return (_total(self._sealed) + len(self.points)) // POINT_FIELDS
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether something waits that was sealed."""
+        return bool(self._sealed)
 
     def content(self) -> array[float]:
-        return self.points[:]
+        return _joined(self._sealed) + self.points
+
+    def seal(self) -> None:
+        self._sealed.append(self.cut())
 
     def take(self, _writer: bytes, _number: int, /) -> array[float]:
+        return self._sealed.popleft() if self._sealed else self.cut()
+
+    def cut(self) -> array[float]:
+        """Return the points that are not sealed, and have them no more."""
         # Points that other threads append meanwhile stay: only what was copied is removed.
         points = self.points[:]
         del self.points[: len(points)]
@@ -111,6 +128,7 @@ class JournaledBuffer:
         self._journal = journal
         self._write = journal.write
         self._before = before
+        self._sealed: deque[array[float]] = deque()
         # What the journal had no room for.
         self._beyond = array('d')
         self._has_warned = False
@@ -149,14 +167,24 @@ class JournaledBuffer:
 
     @property
     def count(self) -> int:
-        return self._before.count + self._journal.count + len(self._beyond) // POINT_FIELDS
+        in_memory = _total(self._sealed) + len(self._beyond)
+        return self._before.count + self._journal.count + in_memory // POINT_FIELDS
 
     def content(self) -> array[float]:
-        return self._before.content() + self._journal.points + self._beyond
+        sealed = _joined(self._sealed)
+        return self._before.content() + sealed + self._journal.points + self._beyond
 
     def take(self, writer: bytes, number: int, /) -> array[float]:
-        points = self._before.take(writer, number)
-        points += self._journal.seal(writer, number)
+        if self._before.is_sealed:
+            return self._before.take(writer, number)
+        if not self._sealed:
+            self.seal()
+        self._journal.seal(writer, number)
+        return self._sealed.popleft()
+
+    def seal(self) -> None:
+        points = self._before.cut()
+        points += self._journal.cut()
         points += self._beyond
         try:
             self._journal.begin()
@@ -165,7 +193,7 @@ class JournaledBuffer:
         self._write = self._journal.write
         del self._beyond[:]
         del self.points[:]
-        return points
+        self._sealed.append(points)
 
     def put(self, operations: Sequence[Operation], texts: Sequence[TextPoint]) -> None:
         try:
@@ -192,6 +220,14 @@ class JournaledBuffer:
                 'survives the death of the process only once it is stored',
                 self._name, error,
             )  # fmt: skip
+
+
+def _total(sealed: Iterable[array[float]]) -> int:
+    return sum(map(len, sealed))
+
+
+def _joined(sealed: Iterable[array[float]]) -> array[float]:
+    return sum(sealed, array('d'))
 
 
 def _gil_is_enabled() -> bool:

@@ -8,7 +8,8 @@ matter, see ``durability='power'``.)
 A journal is a folder beside the spill files, with a file ``lock`` that its
 owner holds a lock on for as long as it lives, and segments. A segment holds
 what is to become the share of the experiment in one batch; there are two, one
-that is filled while the other is on its way, unless storage is slow. A segment
+that is filled while the other is on its way, unless storage is slow, or a
+rewind has cut off what comes before it. A segment
 ``N`` is two files:
 
 ``N.points``
@@ -32,6 +33,7 @@ import struct
 import uuid
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,6 +101,7 @@ class Journal:
         self._capacity = points * POINT.size
         self._folder = folder / f'{uuid.uuid4().hex}.journal'
         self._free: list[_Segment] = []
+        self._cut: deque[_Segment | None] = deque()
         self._sealed: dict[tuple[bytes, int], _Segment] = {}
         self._segments = 0
         unfinished = self._folder.with_suffix('.part')
@@ -149,18 +152,24 @@ class Journal:
         if self._current is not None:
             self._current.mark_whole()
 
-    def seal(self, writer: bytes, number: int) -> array[float]:
-        """Close the segment, which becomes a part of that batch; ``begin`` has to follow.
+    def cut(self) -> array[float]:
+        """Close the segment; ``begin`` has to follow.
 
         :returns: its points.
         """
         segment, self._current = self._current, None
+        self._cut.append(segment)
         if segment is None:
             return array('d')
         segment.close()
-        segment.seal(writer, number)
-        self._sealed[writer, number] = segment
         return _abs_keys(segment.points())
+
+    def seal(self, writer: bytes, number: int) -> None:
+        """Have the segment that was cut first become a part of that batch."""
+        segment = self._cut.popleft()
+        if segment is not None:
+            segment.seal(writer, number)
+            self._sealed[writer, number] = segment
 
     def begin(self) -> None:
         """Begin another segment.
@@ -187,11 +196,12 @@ class Journal:
     @property
     def is_empty(self) -> bool:
         """Whether all that was ever in it is stored, or kept elsewhere."""
-        return not self._sealed and (self._current is None or self._current.is_empty)
+        kept = (*self._cut, *self._sealed.values())
+        return not any(kept) and (self._current is None or self._current.is_empty)
 
     def remove(self) -> None:
         """Remove the files."""
-        for segment in (self._current, *self._sealed.values(), *self._free):
+        for segment in (self._current, *self._cut, *self._sealed.values(), *self._free):
             if segment is not None:
                 segment.remove()
         _remove_folder(self._folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from neptune_async._engine.sending import Sent
+from neptune_async._engine.sending import Sent, count_of
 from neptune_async._engine.spill import read_spill, write_spill
 from neptune_async._engine.state import ExperimentState
 from neptune_async.exceptions import Rejection
@@ -20,14 +20,16 @@ class Kept:
     :ivar identities: writer and number of each batch.
 
     :param ahead: batches that come first.
-    :param taken: what was taken from the queues after them.
+    :param taken: those that were taken from the queues after them.
     :param is_handed_over: False for batches ahead that somebody still tries to
         store, and will settle.
     """
 
-    def __init__(self, ahead: Sequence[Sent], taken: Sent, *, is_handed_over: bool = False) -> None:
+    def __init__(
+        self, ahead: Sequence[Sent], taken: Sequence[Sent], *, is_handed_over: bool = False
+    ) -> None:
         self.path: Path | None = None
-        self._sents = [sent for sent in (*ahead, taken) if sent.batch.parts]
+        self._sents = [sent for sent in (*ahead, *taken) if sent.batch.parts]
         self._fault: OSError | None = None
         self._is_refused = False
         self.states: dict[str, ExperimentState] = {}
@@ -36,10 +38,10 @@ class Kept:
         self.count = 0
         for sent in self._sents:
             self.states |= sent.states
+            self.count += count_of(sent.batch)
+        for sent in (*ahead, *taken) if is_handed_over else taken:
             for part in sent.batch.parts:
-                self.count += part.count
-                if sent is taken or is_handed_over:
-                    self.counts[part.name] = self.counts.get(part.name, 0) + part.count
+                self.counts[part.name] = self.counts.get(part.name, 0) + part.count
 
     def write(self, folder: Path | None) -> None:
         """Move the batches to a spill file; they stay in memory if that fails, or is of no use."""

@@ -49,6 +49,13 @@ def acquire(url: str, *, shared: bool = True) -> Worker:
         return worker
 
 
+def share(worker: Worker) -> Worker:
+    """Return a worker that the caller knows to be held, to be given back with ``release``, too."""
+    with _lock:
+        worker.users += 1
+    return worker
+
+
 def release(worker: Worker) -> bool:
     """Give a worker back; the last to do so has it stop, and may wait until its thread ends.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ class Queue:
         '_operations',
         '_others',
         '_refused',
+        '_sealed',
         '_since',
         '_spilled_since',
         '_taken',
@@ -149,6 +151,7 @@ class Queue:
         self._texts: list[TextPoint] = []
         self._operations: list[Operation] = []
         self._others = 0
+        self._sealed: deque[tuple[list[Operation], list[TextPoint], int]] = deque()
         self._taken = self.settled = self.committed = self.spilled = 0
         self.rejected = self._refused = self._dropped = 0
         self._since = self._in_flight_since = self._spilled_since = 0.0
@@ -326,6 +329,19 @@ class Queue:
         self.append_points(points)
         self._buffer.mark_whole()
 
+    def seal(self) -> None:
+        """Have what is put from now on be of another batch than all so far, for an operation
+        that points so far come before; under the same conditions.
+        """
+        if self._operations or len(self):
+            self.write_journal()
+            self._buffer.seal()
+            others = self._others - sum(before for *_, before in self._sealed)
+            self._sealed.append((self._operations, self._texts, others))
+            self._operations, self._texts = [], []
+            # Made of the length that the buffer had.
+            self.mark = 0
+
     def count_refused(self, count: int = 1) -> None:
         """Count operations that a check refused and that did not raise."""
         with self.lock:
@@ -344,15 +360,26 @@ class Queue:
         """How many operations were not taken yet."""
         return self._buffer.count + self._others
 
+    @property
+    def batches(self) -> int:
+        """How many times to take until everything is taken."""
+        return len(self._sealed) + 1
+
     def take(self, part: Part, writer: bytes, number: int) -> bool:
-        """Move everything into a part of a batch; False if there was nothing."""
+        """Move everything, or what was sealed first, into a part of a batch; False if there was
+        nothing.
+        """
         with self.lock:
             if self._operations or len(self):
                 part.points = self._buffer.take(writer, number)
-            part.texts, self._texts = self._texts, []
-            part.operations, self._operations = self._operations, []
-            part.count = len(part.points) // POINT_FIELDS + self._others
-            self._others = 0
+            if self._sealed:
+                part.operations, part.texts, others = self._sealed.popleft()
+                self._consumer.wake(True)
+            else:
+                part.operations, part.texts, others = self._operations, self._texts, self._others
+                self._operations, self._texts = [], []
+            self._others -= others
+            part.count = len(part.points) // POINT_FIELDS + others
             self._taken += part.count
             self._is_hurried = False
             if not (part.count or part.operations):
@@ -423,6 +450,7 @@ class Queue:
     def concerns(self, variable_id: int | None) -> bool:
         """Whether an operation that was not taken yet may concern a variable, or any if None."""
         with self.lock:
+            # What was sealed concerns all: the operation that it was sealed for does.
             waiting = Part(0, '', None, self._operations, self._buffer.content(), self._texts)
             return waiting.concerns(variable_id)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from neptune_async._engine.state import ExperimentState
+from neptune_async._engine.state import ExperimentState, Origin
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.messages import CONTAINERS
@@ -19,9 +20,11 @@ from neptune_async._model.operations import Container, Variable
 from neptune_async._model.values import CONTENT_TYPES, decode, shown_step
 from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import Points, Stride
-from neptune_async.exceptions import StorageFormatError
+from neptune_async.exceptions import StorageError, StorageFormatError
 from neptune_async.variable import Atom, Namespace, Point, Series, Set
 
+_BESIDES = Origin('head-room')
+"""Of a write that is made on the worker's thread, which must not wait for room."""
 _FOLLOW_INTERVAL = 0.1
 """Seconds after which to look for points that another process has committed."""
 
@@ -102,20 +105,24 @@ class Position:
     :ivar variable_id: None before anything was seen: a variable that was
         deleted and made anew has another id, and is followed from its start.
     :ivar count: how many of its points were seen.
+    :ivar last: the last of them, which a rewind may have dropped; None if none was.
     """
 
     variable_id: int | None = None
     count: int = 0
+    last: Point | None = None
 
 
 async def begin_follow(
     worker: Worker, state: ExperimentState, path: str, last: int | None
 ) -> Position:
     """Return the position before the last points that are committed, or before all."""
-    reading = await _read_from(worker, state, path, Window(last=last))
+    reading = await _read_from(worker, state, path, Window(last=(last or 0) + 1))
     if reading is None or last is None:
         return Position()
-    return Position(reading.variable.id, max(0, reading.end - last))
+    count = max(0, reading.end - last)
+    before = _points(reading)[: max(0, count - reading.first)]
+    return Position(reading.variable.id, count, before[-1] if before else None)
 
 
 async def follow(
@@ -123,16 +130,38 @@ async def follow(
 ) -> tuple[Position, list[Point]]:
     """Return the points beyond a position, once there are any."""
     while True:
-        reading = await _read_from(worker, state, path, Window(first=position.count))
-        if reading is not None and reading.variable.id != position.variable_id:
-            position = Position(reading.variable.id)
-            reading = await _read_from(worker, state, path, Window())
-        if reading is not None and reading.end > position.count:
-            points: list[Point] = []
-            for piece in reading.pieces:
-                points += map(Point._make, _items(piece, True, True))
-            return replace(position, count=reading.end), points[position.count - reading.end :]
+        position, points = await _beyond(worker, state, path, position)
+        if points:
+            return position, points
         await worker.next_commit(_FOLLOW_INTERVAL)
+
+
+async def _beyond(
+    worker: Worker, state: ExperimentState, path: str, position: Position
+) -> tuple[Position, list[Point]]:
+    # With the last that was seen: a rewind may have dropped it.
+    window = Window(first=max(0, position.count - 1))
+    reading = await _read_from(worker, state, path, window)
+    if reading is None:
+        return position, []
+    if reading.variable.id != position.variable_id:
+        return await _beyond(worker, state, path, Position(reading.variable.id))
+    points = _points(reading)
+    new = points[max(0, position.count - reading.first) :]
+    seen, last = points[: len(points) - len(new)][-1:], position.last
+    if last is not None and [point[:2] for point in seen] != [last[:2]]:
+        # What was logged since then has later timestamps than all before.
+        reading = await _read_from(worker, state, path, Window()) or reading
+        points = _points(reading)
+        new = [point for point in points if point.timestamp > last.timestamp]
+    return replace(position, count=reading.end, last=points[-1] if points else None), new
+
+
+def _points(reading: SeriesReading) -> list[Point]:
+    points: list[Point] = []
+    for piece in reading.pieces:
+        points += map(Point._make, _items(piece, True, True))
+    return points
 
 
 async def _read_from(
@@ -184,6 +213,31 @@ async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
         if not await exists(worker, state, path):
             raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
         state.put_delete(path)
+
+
+async def rewind(worker: Worker, state: ExperimentState, path: str, step: float) -> None:
+    """Drop the points beyond a step from the series at a path and below it; from all if it is
+    empty.
+    """
+    await worker.drain(state)
+    if not state.rewind(path, step, _BESIDES):
+        if not await exists(worker, state, path):
+            raise messages.nothing_found(state.name, path, await known_paths(worker, state))
+        variable = await worker.query(state, worker.storage.find_variable, state.id, path)
+        if variable is not None:
+            await _require(worker, state, path, variable, 'series', 'rewind')
+        state.put_rewind(path, step, _BESIDES)
+    if state.numbers_steps:
+        # If storage fails it numbers the steps itself, later; they just cannot be printed.
+        with suppress(StorageError):
+            await worker.number_steps(state)
+
+
+async def fork(
+    worker: Worker, state: ExperimentState, _: str | None, name: str, step: float | None
+) -> None:
+    """Make an experiment that begins as a copy of this one, with all that was enqueued."""
+    await worker.fork_experiment(state, name, step)
 
 
 async def _require(

@@ -19,6 +19,7 @@ from neptune_async._model.operations import (
     Operation,
     RemoveMembers,
     ResetMembers,
+    Rewind,
     Variable,
 )
 
@@ -70,6 +71,8 @@ def listed(operation: Operation) -> list[Any]:
         return [kind, v.id, v.path, v.container, v.content]
     if isinstance(operation, Delete):
         return [kind, operation.path]
+    if isinstance(operation, Rewind):
+        return [kind, operation.path, operation.step]
     if isinstance(operation, Assign):
         return [kind, operation.variable_id, operation.content, _text(operation.value)]
     members = [_text(member) for member in operation.members]
@@ -87,6 +90,8 @@ def unlisted(kind: str, *fields: Any) -> Operation:
         return CreateVariable(Variable(*fields))
     if kind == 'Delete':
         return Delete(*fields)
+    if kind == 'Rewind':
+        return Rewind(*fields)
     if kind == 'Assign':
         return Assign(fields[0], fields[1], _bytes(fields[2]))
     if kind == 'ResetMembers':

@@ -39,10 +39,11 @@ from neptune_async._model.operations import (
     Part,
     RemoveMembers,
     ResetMembers,
+    Rewind,
     Variable,
     point_key,
 )
-from neptune_async._model.paths import namespaces_of
+from neptune_async._model.paths import is_at_or_below, namespaces_of
 from neptune_async._model.values import (
     Content,
     atom_value,
@@ -301,11 +302,36 @@ class ExperimentState:
     def put_delete(self, path: str) -> None:
         """Delete what is at a path and below it, known here or not."""
         with self.queue.lock:
-            below = f'{path}/'
             for known in [*self._entries, *self._stored]:
-                if known == path or known.startswith(below):
+                if is_at_or_below(known, path):
                     self._forget(known)
             self.queue.put_operation(Delete(path))
+
+    def rewind(self, path: str, step: float, origin: Origin = PLAIN) -> bool:
+        """Drop the points beyond a step from the series at a path and below it, all if it is
+        empty; False if the path is neither variable nor namespace here.
+        """
+        with self.queue.lock:
+            entry = self._find(path)
+            if entry is not None and entry.container != 'series':
+                raise messages.wrong_container(self.name, path, entry.container, 'rewind')
+            if path and entry is None and path not in self._namespaces():
+                return False
+        self.put_rewind(path, step, origin)
+        return True
+
+    def put_rewind(self, path: str, step: float, origin: Origin = PLAIN) -> None:
+        """Rewind what is at a path and below it, known here or not."""
+        if not self._admitted(1, origin):
+            return
+        with self.queue.writing:
+            self.queue.seal()
+            self.queue.put_operation(Rewind(path, step))
+            if self._next_steps is not None:
+                for known, following in self._next_steps.items():
+                    if is_at_or_below(known, path) and following > step + 1.0:
+                        # Which steps are left, only storage knows.
+                        self._next_steps[known] = AUTOMATIC_STEP
 
     def _checked_leaves(
         self, path: str, value: object, check: Callable[[Any], T]

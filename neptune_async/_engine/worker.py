@@ -35,7 +35,6 @@ from neptune_async._model.operations import Batch, Part
 from neptune_async._storage.base import Need, Receipt, StaleEpoch, Storage, VariableConflict
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
-    ExperimentExistsError,
     NeptuneAsyncError,
     Rejection,
     StorageBusyError,
@@ -198,8 +197,12 @@ class Worker:
         logger.warning('%s', told_on_the_way(kept, self.location, self._fault))
         return Sent(Batch(self._writer, self._batches + 1, []), {})
 
-    def _taken_from(self, states: Sequence[ExperimentState]) -> Sent:
-        """Return all that experiments have queued, in a batch that needs no state to be applied."""
+    def _taken_from(self, states: Sequence[ExperimentState]) -> list[Sent]:
+        """Return all that experiments have queued, in batches that need no state to be applied."""
+        batches = max((state.queue.batches for state in states), default=0)
+        return [self._taken_once_from(states) for _ in range(batches)]
+
+    def _taken_once_from(self, states: Sequence[ExperimentState]) -> Sent:
         sent = Sent(Batch(uuid.uuid4().bytes, 1, []), {})
         for state in states:
             part = sent.new_part(state)
@@ -290,11 +293,11 @@ class Worker:
                 state = await self._new_state(name, mode, options)
                 self.states[state.name] = state
             elif mode == 'create':
-                raise self._exists(state.name)
+                raise messages.experiment_exists(state.name, self.location)
             if mode != 'read' and not state.is_loaded:
                 state.load(await attempt(self.storage.list_variables, state.id, None))
             if numbers_steps and not state.numbers_steps:
-                await self._number_steps(state)
+                await self.number_steps(state)
             if mode != 'read':
                 self._make_durable(state, options.durability)
             state.users += 1
@@ -323,20 +326,26 @@ class Worker:
         if record is None:
             record = await attempt(self.storage.create_experiment, name)
         if record is None and mode == 'create':
-            raise self._exists(str(name))
+            raise messages.experiment_exists(str(name), self.location)
         if record is None:
             # Another process has made it since it was looked for.
             return await self._new_state(name, mode, options)
         queue = Queue(record.name, options.max_pending, self)
         return ExperimentState(record, queue, self._ids, options.flush_interval)
 
-    def _exists(self, name: str) -> ExperimentExistsError:
-        return ExperimentExistsError(
-            f'there is an experiment {name!r} in {self.location} already; choose another name, '
-            "or mode='resume' to go on with it"
-        )
+    async def fork_experiment(self, state: ExperimentState, name: str, step: float | None) -> None:
+        """Make an experiment that begins as a copy of another.
 
-    async def _number_steps(self, state: ExperimentState) -> None:
+        :raises ExperimentExistsError: there is one of that name.
+        """
+        await self._open_storage(writable=True)
+        await self.flush(state)
+        draw_id = VariableIds().draw  # its own: storage draws on another thread
+        fork = self.storage.fork_experiment
+        if not await attempt(fork, state.id, name, step, draw_id):
+            raise messages.experiment_exists(name, self.location)
+
+    async def number_steps(self, state: ExperimentState) -> None:
         """Have automatic steps numbered at the call, from where each series stands."""
         while True:
             await self.flush(state)

@@ -12,6 +12,7 @@ from neptune_async.exceptions import (
     ContainerTypeError,
     ContentTypeError,
     ExperimentClosedError,
+    ExperimentExistsError,
     ExperimentNotFoundError,
     FlushTimeoutError,
     MissingExtraError,
@@ -76,6 +77,15 @@ def other_series(
     if variable.container != 'series':
         return ContainerTypeError(f'{what}, which has no points; compare tells what it holds')
     return ContentTypeError(f'{what}, not {wanted}; fetch it with content={variable.content!r}')
+
+
+def nothing_found(experiment: str, path: str, known: Collection[str]) -> VariableNotFoundError:
+    """For a path that is to be a variable or a namespace, and is neither."""
+    paths = {*known, *(namespace for other in known for namespace in namespaces_of(other))}
+    return VariableNotFoundError(
+        f'experiment {experiment!r} has neither a variable nor a namespace {path!r}; '
+        + _suggestion(path, paths, "'' is the whole experiment")
+    )
 
 
 def located(error: E, experiment: str, path: str | None = None) -> E:
@@ -173,6 +183,14 @@ def rejection(experiment: str, wanted: Variable, there: Variable) -> Rejection:
         wanted.path,
         f'create {_type_of(wanted)}',
         f'another process made it a variable of type {_type_of(there)}; use another path',
+    )
+
+
+def experiment_exists(experiment: str, location: str) -> ExperimentExistsError:
+    """For a new experiment whose name is taken."""
+    return ExperimentExistsError(
+        f'there is an experiment {experiment!r} in {location} already; choose another name, '
+        "or mode='resume' to go on with that one"
     )
 
 

@@ -100,8 +100,22 @@ class Delete:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Drop the points beyond a step from the series at a path and all that are below it.
+
+    It comes before all points of its part: the queue begins another part for it.
+
+    :ivar path: empty for all series of the experiment.
+    """
+
+    path: str
+    step: float
+
+
 _OfVariable: TypeAlias = Assign | AddMembers | RemoveMembers | ResetMembers
-Operation: TypeAlias = CreateVariable | _OfVariable | Delete
+_OfPath: TypeAlias = Delete | Rewind
+Operation: TypeAlias = CreateVariable | _OfVariable | _OfPath
 
 TextPoint: TypeAlias = tuple[float, float, float, SeriesValue]
 """A point of a str or datetime series: key, step, timestamp, value."""
@@ -137,7 +151,7 @@ class Part:
         :param variable_id: None for one that is not known, or for a namespace.
         """
         for operation in self.operations:
-            if isinstance(operation, (CreateVariable, Delete)):
+            if isinstance(operation, (CreateVariable, Delete, Rewind)):
                 return True
             if operation.variable_id == variable_id:
                 return True
@@ -152,7 +166,7 @@ class Part:
         """Return the ids of all variables that the part names."""
         ids = {variable_of(key) for key in set(self.points[::POINT_FIELDS])}
         ids.update(variable_of(text[0]) for text in self.texts)
-        ids.update(_named(op) for op in self.operations if not isinstance(op, Delete))
+        ids.update(_named(op) for op in self.operations if not isinstance(op, _OfPath))
         return ids
 
     def created_ids(self) -> set[int]:
@@ -167,7 +181,7 @@ class Part:
         removed: Counter[int] = Counter()
         operations: list[Operation] = []
         for operation in self.operations:
-            if isinstance(operation, Delete):
+            if isinstance(operation, _OfPath):
                 operations.append(operation)
                 continue
             named = _named(operation)

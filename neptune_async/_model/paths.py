@@ -62,6 +62,11 @@ def namespaces_of(path: str) -> Iterator[str]:
         parent = parent.rpartition('/')[0]
 
 
+def is_at_or_below(path: str, above: str) -> bool:
+    """Whether a path is another one or below it; all are below the empty one."""
+    return not above or path == above or path.startswith(f'{above}/')
+
+
 def _refuse_characters(kind: str, text: str, error: type[Exception]) -> None:
     found = _REFUSED.search(text)
     if found:

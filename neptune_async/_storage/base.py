@@ -180,6 +180,17 @@ class Storage(Protocol):
     async def delete_experiment(self, name: str) -> bool:
         """Delete an experiment with all that it holds; False if there is none."""
 
+    async def fork_experiment(
+        self, experiment_id: int, name: str, step: float | None, draw_id: Callable[[], int]
+    ) -> ExperimentRecord | None:
+        """Make an experiment with a copy of all variables of another, in one transaction: values
+        and members as they are, points with the steps and timestamps that they read back with.
+
+        :param step: beyond which the copy has no points; None is all.
+        :param draw_id: returns ids for the variables of the copy.
+        :returns: None if the name is taken.
+        """
+
     async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
         """Return the variables below a namespace, or all, by path."""
 
@@ -187,7 +198,12 @@ class Storage(Protocol):
         """Return the variable at a path."""
 
     async def write(self, batch: Batch, *, careful: bool = False, synced: bool = False) -> Receipt:
-        """Apply a batch in one transaction, or not at all; twice is once.
+        """Apply a batch in one transaction, or not at all; twice is once. Of a part first the
+        operations, in their order, then the points.
+
+        A ``Rewind`` drops points with a step beyond its own, of all processes, once
+        automatic steps have got their numbers; what is left keeps its steps and timestamps, and
+        those that are automatic afterwards go on from there.
 
         :param careful: apply operation by operation, and reject those that fail.
         :param synced: return only once the commit, and with it all that was committed before,

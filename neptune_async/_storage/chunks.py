@@ -28,10 +28,11 @@ import operator
 import sys
 import zlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any, Literal, TypeAlias
 
 from neptune_async._model.operations import (
@@ -84,6 +85,20 @@ class Points:
         """Return the points from ``start`` up to ``stop``."""
         return Points(self.steps[start:stop], self.times[start:stop], self.values[start:stop])
 
+    def up_to(self, step: float) -> Points:
+        """Return the points whose step is not beyond one."""
+        if isinstance(self.steps, Stride) and self.steps.stride > 0:
+            return self.sliced(0, bisect_right(self.steps.numbers, step))
+        steps = expanded(self.steps)
+        chosen = [each <= step for each in steps]
+        kept = array('d', compress(steps, chosen))
+        values = compress(self.values, chosen)
+        return Points(
+            (kept and _as_stride(kept)) or kept,
+            array('d', compress(self.times, chosen)),
+            array('d', values) if isinstance(self.values, array) else [*values],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesEnd:
@@ -109,12 +124,17 @@ class Stride:
         start, stop, _ = index.indices(self.count)
         return Stride(self.first + self.stride * start, self.stride, max(0, stop - start))
 
+    @property
+    def numbers(self) -> range:
+        """The steps, where their stride is not 0."""
+        first, stride = int(self.first), int(self.stride)
+        return range(first, first + stride * self.count, stride)
+
     def expanded(self) -> array[float]:
         """Return the steps one by one."""
         if self.stride == 0:
             return array('d', [self.first]) * self.count
-        first, stride = int(self.first), int(self.stride)
-        return array('d', range(first, first + stride * self.count, stride))
+        return array('d', self.numbers)
 
 
 @dataclass(slots=True)

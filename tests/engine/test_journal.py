@@ -67,8 +67,9 @@ def test_what_is_written_is_read(journal: Journal) -> None:
 
 def test_a_sealed_segment_names_its_batch_and_the_next_follows_it(journal: Journal) -> None:
     journal.write(points(1.0))
-    assert values(journal.seal(WRITER, 3)) == [1.0]
+    assert values(journal.cut()) == [1.0]
     journal.begin()
+    journal.seal(WRITER, 3)
     journal.write(points(2.0))
 
     first, second = abandoned(journal).segments()
@@ -78,12 +79,29 @@ def test_a_sealed_segment_names_its_batch_and_the_next_follows_it(journal: Journ
     assert first.batch.writer != second.batch.writer
 
 
+def test_a_segment_that_was_cut_and_has_no_batch_yet_comes_before_the_next(
+    journal: Journal,
+) -> None:
+    for number in (1.0, 2.0):
+        journal.write(points(number))
+        journal.cut()
+        assert not journal.is_empty
+        journal.begin()
+    journal.write(points(3.0))
+    journal.seal(WRITER, 7)
+
+    segments = abandoned(journal).segments()
+    assert [segment.number for segment in segments] == [7, 0, 0]
+    assert [values(segment.batch.parts[0].points) for segment in segments] == [[1.0], [2.0], [3.0]]
+
+
 def test_a_released_segment_is_empty_and_used_again(journal: Journal) -> None:
     for number in range(1, 20):
         journal.write(points(number))
         journal.put([Delete(str(number))], [])
-        assert values(journal.seal(WRITER, number)) == [number]
+        assert values(journal.cut()) == [number]
         journal.begin()
+        journal.seal(WRITER, number)
         assert not journal.is_empty
         journal.release(WRITER, number)
         assert journal.is_empty
@@ -108,7 +126,7 @@ def test_a_full_segment_grows(journal: Journal) -> None:
 def test_who_still_has_the_old_way_in_is_refused(journal: Journal) -> None:
     old = journal.write
     old(points(1.0))
-    journal.seal(WRITER, 1)
+    journal.cut()
     with pytest.raises(ValueError, match='range'):
         old(points(2.0))
     journal.begin()

@@ -15,7 +15,7 @@ import pytest
 from neptune_async import Experiment
 from neptune_async._engine import queue as queue_module
 from neptune_async._engine.queue import Queue
-from neptune_async._model.operations import POINT, POINT_FIELDS, Part
+from neptune_async._model.operations import POINT, POINT_FIELDS, Delete, Part, Rewind
 from neptune_async.exceptions import QueueFullError
 
 
@@ -163,6 +163,40 @@ def test_what_is_spilled_makes_room_and_stays_pending(queue: Queue) -> None:
     stats = queue.stats(0, None)
     assert (stats.pending, stats.committed, stats.rejected) == (1, 99, 1)
     assert queue.in_memory == 1
+
+
+def test_what_was_sealed_is_taken_on_its_own_and_the_worker_is_told_of_the_rest(
+    queue: Queue, consumer: Consumer
+) -> None:
+    parts: list[Part] = []
+    for step in range(3):
+        put(queue, step)
+        queue.put_text((4.0, 0.0, 0.0, str(step)))
+        queue.put_operation(Delete(str(step)))
+        with queue.writing:
+            queue.seal()
+            queue.put_operation(Rewind('', step))
+        assert queue.mark == 0
+    assert (queue.batches, len(queue), queue.concerns(99)) == (4, 12, True)
+    while len(queue):
+        parts.append(Part(1, 'test', 0))
+        assert queue.take(parts[-1], b'w' * 16, len(parts))
+    assert [part.operations for part in parts] == [
+        [Delete('0')],
+        [Rewind('', 0), Delete('1')],
+        [Rewind('', 1), Delete('2')],
+        [Rewind('', 2)],
+    ]
+    assert [part.points[3::POINT_FIELDS].tolist() for part in parts] == [[0], [1], [2], []]
+    assert [[text[3] for text in part.texts] for part in parts] == [['0'], ['1'], ['2'], []]
+    assert [part.count for part in parts] == [3, 4, 4, 1]
+    assert consumer.wakes == [True, True, True]
+    assert queue.batches == 1
+
+
+def test_an_empty_queue_has_nothing_to_seal(queue: Queue) -> None:
+    queue.seal()
+    assert queue.batches == 1
 
 
 def test_one_call_may_bring_more_than_the_limit(queue: Queue) -> None:

@@ -20,6 +20,7 @@ from neptune_async._model.operations import (
     Part,
     RemoveMembers,
     ResetMembers,
+    Rewind,
     Variable,
 )
 from neptune_async._model.values import encode
@@ -34,6 +35,7 @@ operations = st.one_of(
     st.builds(RemoveMembers, ids, members),
     st.builds(ResetMembers, ids, st.just('str'), members),
     st.builds(Delete, st.text()),
+    st.builds(Rewind, st.text(), st.floats(allow_nan=False, allow_infinity=False)),
 )
 texts = st.tuples(
     st.floats(0, 2**53), st.floats(allow_nan=False), st.floats(0, 4e9),

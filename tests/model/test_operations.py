@@ -21,6 +21,7 @@ from neptune_async._model.operations import (
     Part,
     RemoveMembers,
     ResetMembers,
+    Rewind,
     TextPoint,
     Variable,
     point_key,
@@ -84,9 +85,9 @@ def test_the_largest_ids_have_keys_of_their_own() -> None:
 # ── Part.concerns ────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize('operation', [creation(1), Delete('x')])
+@pytest.mark.parametrize('operation', [creation(1), Delete('x'), Rewind('x', 1.0)])
 @pytest.mark.parametrize('variable_id', [None, 1, 2])
-def test_every_read_waits_for_what_makes_or_deletes_variables(
+def test_every_read_waits_for_what_makes_deletes_or_rewinds_variables(
     operation: Any, variable_id: int | None
 ) -> None:
     assert part(Assign(7, 'int', b'1'), operation).concerns(variable_id)
@@ -162,6 +163,7 @@ def test_a_part_tells_all_variables_that_it_names() -> None:
     named = part(
         creation(1),
         Delete('x'),
+        Rewind('x', 1.0),
         *(make(10 + i) for i, make in enumerate(OF_A_VARIABLE)),
         points=point(20) + point(20) + point(21, is_explicit=True),
         texts=[text(30), text(31, is_explicit=True)],
@@ -178,6 +180,7 @@ def test_a_variable_gets_another_id_wherever_it_is_named() -> None:
     renamed = part(
         creation(1),
         Delete('x'),
+        Rewind('x', 1.0),
         *(make(1) for make in OF_A_VARIABLE),
         *(make(2) for make in OF_A_VARIABLE),
         points=point(1, 0.25) + point(2, 0.5) + point(1, -0.0, is_explicit=True),
@@ -187,6 +190,7 @@ def test_a_variable_gets_another_id_wherever_it_is_named() -> None:
     assert renamed.operations == [
         creation(5),
         Delete('x'),
+        Rewind('x', 1.0),
         *(make(5) for make in OF_A_VARIABLE),
         *(make(2) for make in OF_A_VARIABLE),
     ]

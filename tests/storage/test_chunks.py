@@ -51,7 +51,12 @@ def points(draw: st.DrawFn) -> Points:
     )
     steps = draw(
         st.lists(finite | whole, **many).map(lambda some: array('d', some))
-        | st.builds(Stride, st.integers(-5, 5).map(float), st.just(1.0), st.just(count))
+        | st.builds(
+            Stride,
+            st.integers(-5, 5).map(float),
+            st.integers(-2, 3).map(float),
+            st.just(count),
+        )
     )
     values = draw(
         st.lists(floats, **many).map(lambda some: array('d', some))
@@ -71,6 +76,18 @@ def test_what_is_packed_unpacks_the_same(some: Points) -> None:
     assert chunk.largest_step == max(expanded(some.steps))
     assert chunk.end == SeriesEnd(len(some), chunk.largest_step, some.times[-1])
     assert not len(unpacked(chunk, times=False).times)
+
+
+@given(points(), st.integers(-20, 20).map(float) | finite)
+def test_the_points_up_to_a_step_are_those_that_are_not_beyond(some: Points, step: float) -> None:
+    steps = expanded(some.steps)
+    chosen = [n for n in range(len(some)) if steps[n] <= step]
+    found = some.up_to(step)
+    assert same(expanded(found.steps), array('d', [steps[n] for n in chosen]))
+    assert same(found.times, array('d', [some.times[n] for n in chosen]))
+    values = [some.values[n] for n in chosen]
+    assert same(found.values, array('d', values) if isinstance(some.values, array) else values)
+    assert len(found) == len(chosen)
 
 
 @given(st.lists(points(), min_size=1, max_size=4))

@@ -6,7 +6,8 @@ import os
 import sqlite3
 import zlib
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ from neptune_async._model.operations import (
 from neptune_async._storage.base import StaleEpoch, VariableConflict, Window
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
 from neptune_async._storage.sqlite import storage as storage_module
-from neptune_async.exceptions import StorageError, StorageFormatError
+from neptune_async._storage.sqlite.compaction import compact_log
+from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async.exceptions import RejectedOperationsError, StorageError, StorageFormatError
 
 LOSS = Variable(1, 'loss', 'series', 'float')
 
@@ -272,6 +275,76 @@ async def test_an_operation_that_fails_does_not_take_others_along(store: SQLiteS
     read = await store.read_atom(experiment.id, 'good')
     assert read is not None
     assert read[1] == b'7'
+
+
+def test_a_rewind_of_what_is_damaged_is_rejected_and_takes_nothing_else_along(path: Path) -> None:
+    with Experiment('a', storage=path) as exp:
+        exp['x'].extend([float(value) for value in range(1_000)])
+        exp['y'].extend([0.0, 1.0])
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            'UPDATE chunks SET "values" = CAST(zeroblob(length("values")) AS BLOB) '
+            'WHERE count = 1000'
+        )
+    connection.close()
+    with Experiment('a', storage=path) as exp:
+        exp.rewind(0)
+        exp['y'].log(2.0)
+        with pytest.raises(RejectedOperationsError, match='Rewind.*damaged'):
+            exp.flush()
+        # All of it or nothing: what is whole was not rewound either.
+        assert exp['y'].all(with_steps=True) == [(0, 0.0), (1, 1.0), (2, 2.0)]
+        assert (exp.stats().rejected, exp.stats().committed) == (1, 1)
+        with pytest.raises(StorageFormatError, match='damaged'):
+            exp.fork('b')
+        exp.rewind(1, 'y')
+        assert exp['y'].all() == [0.0, 1.0]
+    assert list_experiments(path) == ['a']
+
+
+class Delayed(StoreConnection):
+    """A connection to which something happens before each write transaction begins."""
+
+    before: Callable[[], object]
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == 'BEGIN IMMEDIATE':
+            self.before()
+        return super().execute(sql, *parameters)
+
+
+def test_a_compaction_that_was_prepared_before_a_rewind_does_nothing_after_it(path: Path) -> None:
+    with Experiment('a', storage=path) as exp:
+        exp['x'].extend([0.0, 1.0, 2.0, 3.0])
+        exp.flush()
+        with closing(sqlite3.connect(path, isolation_level=None, factory=Delayed)) as connection:
+            connection.before = lambda: (exp.rewind(1), exp['x'].log(4.0), exp.flush())
+            compact_log(connection, 1, 10, lambda: False)
+        assert exp['x'].all(with_steps=True) == [(0, 0.0), (1, 1.0), (2, 4.0)]
+
+
+def test_chunks_that_were_cut_are_packed_as_if_nothing_had_been_cut(path: Path) -> None:
+    with Experiment('cut', storage=path) as exp:
+        exp['x'].extend([0.5] * 20_000, timestamps=[float(n) for n in range(20_000)])
+    with Experiment('cut', storage=path) as exp:
+        exp.rewind(9_999)
+        exp.fork('fork').close()
+    with Experiment('short', storage=path) as exp:
+        exp['x'].extend([0.5] * 10_000, timestamps=[float(n) for n in range(10_000)])
+    columns = (
+        'first, count, first_step, stride, largest_step, last_time, values_form, "values", '
+        'steps_form, steps, times_form, times, crc32'
+    )
+    cut, fork, short = (
+        rows(
+            path,
+            f'SELECT {columns} FROM chunks JOIN variables v ON v.id = variable_id '
+            f"JOIN experiments e ON e.id = experiment_id WHERE e.name = '{name}' ORDER BY first",
+        )
+        for name in ('cut', 'fork', 'short')
+    )
+    assert len(cut) == 2
+    assert cut == fork == short
 
 
 @pytest.mark.asyncio

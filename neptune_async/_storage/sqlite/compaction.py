@@ -14,6 +14,8 @@ from neptune_async._storage.chunks import (
     CHUNK_POINTS,
     Chunk,
     Columns,
+    Points,
+    SeriesEnd,
     columns_by_variable,
     concatenated,
     head_checksum,
@@ -33,6 +35,8 @@ from neptune_async._storage.sqlite.reading import (
 )
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
 
+_MOST_POINTS = 2**19
+"""Points taken from the log at a time where all of it is: 16 MiB."""
 _MOST_SERIES = 2**12
 """Series whose chunks are in memory at a time."""
 
@@ -56,8 +60,13 @@ class _Log:
 
 
 @dataclass(slots=True)
-class _Rewrite:
-    """What compaction changes in the chunks of a store."""
+class Rewrite:
+    """What is to change in the chunks of a store.
+
+    :ivar series: how many series of the log it is made of.
+    :ivar removed: variable and beginning of chunks.
+    :ivar added: variable and chunk, after those are removed.
+    """
 
     series: int = 0
     removed: list[tuple[int, int]] = field(default_factory=list)
@@ -94,16 +103,22 @@ def compact_log(
             rewrite = _rewrite(connection, columns, is_urged)
         with transaction(connection):
             if _state(connection, experiment_id, log) == seen:
-                # The log goes first: chunks then take its pages, and the file does not grow.
-                connection.execute(
-                    'DELETE FROM log WHERE experiment_id = ? AND id <= ?', (experiment_id, log.last)
-                )
-                while rewrite.series:
-                    _apply(connection, rewrite)
-                    rewrite = _rewrite(connection, columns, is_urged)
+                _replace(connection, experiment_id, log, columns, rewrite, is_urged)
     except _Interrupted:
         return 0
     return log.count
+
+
+def compact_at_once(connection: sqlite3.Connection, experiment_id: int) -> None:
+    """Turn the whole log of an experiment into chunks, in the transaction that is going on."""
+    while (log := _oldest_rows(connection, experiment_id, _MOST_POINTS)).count:
+        columns = log.columns_by_variable()
+        rewrite = _rewrite(connection, columns, _never)
+        _replace(connection, experiment_id, log, columns, rewrite, _never)
+
+
+def _never() -> bool:
+    return False
 
 
 def count_series(connection: sqlite3.Connection, experiment_id: int) -> int:
@@ -146,15 +161,32 @@ def _state(
     return row
 
 
+def _replace(
+    connection: sqlite3.Connection,
+    experiment_id: int,
+    log: _Log,
+    columns: Iterator[tuple[int, Columns]],
+    rewrite: Rewrite,
+    is_urged: Callable[[], bool],
+) -> None:
+    # The log goes first: chunks then take its pages, and the file does not grow.
+    connection.execute(
+        'DELETE FROM log WHERE experiment_id = ? AND id <= ?', (experiment_id, log.last)
+    )
+    while rewrite.series:
+        apply(connection, rewrite)
+        rewrite = _rewrite(connection, columns, is_urged)
+
+
 def _rewrite(
     connection: sqlite3.Connection,
     columns: Iterator[tuple[int, Columns]],
     is_urged: Callable[[], bool],
-) -> _Rewrite:
+) -> Rewrite:
     """Return what the next series of the log change; nothing if there are none left."""
     some = dict(islice(columns, _MOST_SERIES))
     ends = _ends(connection, some)
-    rewrite = _Rewrite(len(some))
+    rewrite = Rewrite(len(some))
     for variable_id, new in some.items():
         # A variable that is not there has been deleted since.
         if variable_id in ends:
@@ -182,9 +214,9 @@ def _merged(
     variable_id: int,
     columns: Columns,
     tail: ChunkTail | None,
-    rewrite: _Rewrite,
+    rewrite: Rewrite,
 ) -> Iterator[Chunk]:
-    """Yield the chunks of points that are appended to a series, and of the small chunks at its
+    """Return the chunks of points that are appended to a series, and of the small chunks at its
     end, which are removed.
 
     A chunk is merged when no more is in it than comes behind it. So the sizes
@@ -199,15 +231,22 @@ def _merged(
         count += tail.count
         rewrite.removed.append((variable_id, tail.first))
         tail = find_tail(connection, variable_id, before=tail.first)
-    points = concatenated(pieces)
-    end = end_of(tail)
-    for start in range(0, count, CHUNK_POINTS):
+    return repacked(concatenated(pieces), end_of(tail))
+
+
+def repacked(points: Points, end: SeriesEnd) -> Iterator[Chunk]:
+    """Yield the chunks that hold points of a series.
+
+    :param end: where the series stands before them.
+    """
+    for start in range(0, len(points), CHUNK_POINTS):
         chunk = packed(points.sliced(start, start + CHUNK_POINTS), end)
         end = chunk.end
         yield chunk
 
 
-def _apply(connection: sqlite3.Connection, rewrite: _Rewrite) -> None:
+def apply(connection: sqlite3.Connection, rewrite: Rewrite) -> None:
+    """Remove chunks, then add some."""
     connection.executemany(
         'DELETE FROM chunks WHERE variable_id = ? AND first = ?', rewrite.removed
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from neptune_async._model.operations import Variable
+from neptune_async._storage.base import ExperimentRecord
 
 _MOST_PARAMETERS = 900
 """SQLite before 3.32 takes 999 in a statement."""
@@ -57,6 +58,24 @@ def find_variable(connection: sqlite3.Connection, experiment_id: int, path: str)
         (experiment_id, path),
     ).fetchone()
     return row and Variable(*row)
+
+
+def find_experiment(connection: sqlite3.Connection, name: str) -> ExperimentRecord | None:
+    """Return the experiment of that name."""
+    row = connection.execute(
+        'SELECT id, name, epoch FROM experiments WHERE name = ?', (name,)
+    ).fetchone()
+    return row and ExperimentRecord(*row)
+
+
+def at_or_below(experiment_id: int, path: str) -> tuple[str, tuple[object, ...]]:
+    """Return a condition for variables at a path and below it, all of the experiment if it is
+    empty, and the values to bind.
+    """
+    if not path:
+        return 'experiment_id = ?', (experiment_id,)
+    condition = 'experiment_id = ? AND (path = ? OR (path >= ? AND path < ?))'
+    return condition, (experiment_id, path, *below(path))
 
 
 def below(path: str) -> tuple[str, str]:

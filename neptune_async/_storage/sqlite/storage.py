@@ -30,8 +30,9 @@ from neptune_async._storage.sqlite import bulk, reading
 from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.copying import fork_experiment
 from neptune_async._storage.sqlite.file import StoreFile
-from neptune_async._storage.sqlite.sql import find_variable, transaction
+from neptune_async._storage.sqlite.sql import find_experiment, find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
     delete_variables,
     insert_experiment,
@@ -123,13 +124,18 @@ class SQLiteStorage:
         return await self._run(_create_experiment, name)
 
     async def find_experiment(self, name: str) -> ExperimentRecord | None:
-        return await self._run(_find_experiment, name)
+        return await self._run(find_experiment, name)
 
     async def list_experiments(self) -> list[str]:
         return await self._run(_list_experiments)
 
     async def delete_experiment(self, name: str) -> bool:
         return await self._run(_delete_experiment, name)
+
+    async def fork_experiment(
+        self, experiment_id: int, name: str, step: float | None, draw_id: Callable[[], int]
+    ) -> ExperimentRecord | None:
+        return await self._run(fork_experiment, experiment_id, name, step, draw_id)
 
     async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
         return await self._run(reading.list_variables, experiment_id, namespace)
@@ -481,7 +487,7 @@ def _create_experiment(connection: sqlite3.Connection, name: str | None) -> Expe
     with transaction(connection):
         if name is None:
             name = _free_name(connection)
-        elif _find_experiment(connection, name):
+        elif find_experiment(connection, name):
             return None
         return ExperimentRecord(*insert_experiment(connection, name))
 
@@ -495,23 +501,16 @@ def _free_name(connection: sqlite3.Connection) -> str:
     return f'EXP-{(largest or 0) + 1}'
 
 
-def _find_experiment(connection: sqlite3.Connection, name: str) -> ExperimentRecord | None:
-    row = connection.execute(
-        'SELECT id, name, epoch FROM experiments WHERE name = ?', (name,)
-    ).fetchone()
-    return row and ExperimentRecord(*row)
-
-
 def _list_experiments(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in connection.execute('SELECT name FROM experiments ORDER BY id')]
 
 
 def _delete_experiment(connection: sqlite3.Connection, name: str) -> bool:
     with transaction(connection):
-        experiment = _find_experiment(connection, name)
+        experiment = find_experiment(connection, name)
         if experiment is None:
             return False
-        delete_variables(connection, experiment.id, None)
+        delete_variables(connection, experiment.id, '')
         connection.execute('DELETE FROM log WHERE experiment_id = ?', (experiment.id,))
         connection.execute('DELETE FROM experiments WHERE id = ?', (experiment.id,))
         return True

@@ -23,6 +23,7 @@ from neptune_async._model.operations import (
     Part,
     RemoveMembers,
     ResetMembers,
+    Rewind,
     TextPoint,
     Variable,
     variable_of,
@@ -31,7 +32,8 @@ from neptune_async._model.values import encode, encode_points
 from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, VariableConflict
 from neptune_async._storage.chunks import little_endian
 from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
-from neptune_async._storage.sqlite.sql import below, find_variable, insert_rows, transaction
+from neptune_async._storage.sqlite.rewinding import rewind
+from neptune_async._storage.sqlite.sql import at_or_below, find_variable, insert_rows, transaction
 from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
 _LogRow: TypeAlias = tuple[str, int, int, bytes | memoryview]
@@ -258,6 +260,8 @@ def _apply(
             gone = delete_variables(connection, experiment.id, operation.path)
             _purge_log(connection, experiment.id, gone)
             deleted |= gone
+        elif isinstance(operation, Rewind):
+            _rewind(connection, experiment.id, operation)
 
 
 def _apply_careful(
@@ -291,7 +295,7 @@ def _apply_careful(
 
 
 def _path_of(connection: sqlite3.Connection, operation: Operation) -> str:
-    if isinstance(operation, Delete):
+    if isinstance(operation, (Delete, Rewind)):
         return operation.path
     if isinstance(operation, CreateVariable):
         return operation.variable.path
@@ -352,15 +356,11 @@ def _reset_members(connection: sqlite3.Connection, operation: ResetMembers) -> N
     _set_content(connection, operation.content, [operation.variable_id])
 
 
-def delete_variables(
-    connection: sqlite3.Connection, experiment_id: int, path: str | None
-) -> set[int]:
-    """Delete a variable and all below its path, or all of an experiment; return their ids."""
-    condition = 'experiment_id = ?'
-    bounds: tuple[object, ...] = (experiment_id,)
-    if path is not None:
-        condition += ' AND (path = ? OR (path >= ? AND path < ?))'
-        bounds += (path, *below(path))
+def delete_variables(connection: sqlite3.Connection, experiment_id: int, path: str) -> set[int]:
+    """Delete a variable and all below its path, all of an experiment if it is empty; return their
+    ids.
+    """
+    condition, bounds = at_or_below(experiment_id, path)
     rows = connection.execute(f'SELECT id FROM variables WHERE {condition}', bounds)
     ids = {row[0] for row in rows}
     listed = json.dumps(list(ids))
@@ -374,6 +374,14 @@ def delete_variables(
             f'DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))', (listed,)
         )
     return ids
+
+
+def _rewind(connection: sqlite3.Connection, experiment_id: int, operation: Rewind) -> None:
+    try:
+        rewind(connection, experiment_id, operation.path, operation.step)
+    except StorageFormatError as damage:
+        # No other than a rewind reads what is there: it is rejected, and they are stored.
+        raise ValueError(str(damage)) from damage
 
 
 def _next_epoch(connection: sqlite3.Connection, experiment_id: int) -> int:

@@ -1,0 +1,243 @@
+"""``run['path']``: a field or a namespace of a run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from neptune_async import Atom, ExperimentView, Series, Set
+from neptune_async.compat.neptune.types import refuse_file
+from neptune_async.compat.neptune.values import leaves
+from neptune_async.exceptions import (
+    ContainerTypeError,
+    UnsupportedValueError,
+    VariableNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from neptune_async.compat.neptune.run import Run
+
+logger = logging.getLogger('neptune_async')
+
+_FIELD_TYPES: dict[tuple[type, type], str] = {
+    (Atom, int): 'Integer',
+    (Atom, float): 'Float',
+    (Atom, bool): 'Boolean',
+    (Atom, str): 'String',
+    (Atom, datetime): 'Datetime',
+    (Atom, list): 'List',
+    (Atom, type(None)): 'None',
+    (Series, float): 'FloatSeries',
+    (Series, str): 'StringSeries',
+    (Series, datetime): 'DatetimeSeries',
+}
+
+
+class Handler:
+    """A path of a run, as ``run['train/loss']`` returns it: a field, a namespace, or neither yet.
+
+    Each write takes ``wait=True``, and returns then once it is stored.
+    """
+
+    def __init__(self, run: Run, path: str) -> None:
+        self._run = run
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f'<field at {self._path!r} of run {self._run.experiment.name!r}>'
+
+    def __getitem__(self, path: str) -> Handler:
+        return Handler(self._run, f'{self._path}/{path}')
+
+    def __setitem__(self, path: str, value: Any) -> None:
+        self[path].assign(value)
+
+    def __delitem__(self, path: str) -> None:
+        self.pop(path)
+
+    def get_root_object(self) -> Run:
+        """Return the run that the path is of."""
+        return self._run
+
+    @property
+    def container(self) -> Run:
+        """The run that the path is of."""
+        return self._run
+
+    @property
+    def _view(self) -> ExperimentView:
+        return self._run.experiment[self._path]
+
+    # ── Writes ───────────────────────────────────────────────────────────────
+
+    def assign(self, value: Any, *, wait: bool = False) -> None:
+        """Replace the field's value; of a dict or ``argparse.Namespace``, those of the fields that
+        it names below.
+        """
+        if isinstance(value, Handler):
+            value = value.fetch()
+        self._write(value, lambda view, leaf: view.assign(leaf), str, wait)
+
+    def append(
+        self,
+        value: Any,
+        *,
+        step: float | None = None,
+        timestamp: float | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Append a value to the series; those of a dict, to the series that it names below."""
+        self._write(value, lambda view, leaf: view.log(leaf, step, timestamp), str, wait)
+
+    def extend(
+        self,
+        values: Any,
+        *,
+        steps: Iterable[float] | None = None,
+        timestamps: Iterable[float] | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Append several values to the series; those of a dict, to the series that it names
+        below.
+        """
+        self._write(
+            values,
+            lambda view, leaf: view.extend(leaf, steps=steps, timestamps=timestamps),
+            lambda leaf: [*map(str, leaf)],
+            wait,
+        )
+
+    def log(
+        self,
+        value: Any,
+        *,
+        step: float | None = None,
+        timestamp: float | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Append a value, or each of a list, as 1.x did before it had ``append`` and ``extend``."""
+        if not isinstance(value, (list, tuple, set, frozenset)):
+            self.append(value, step=step, timestamp=timestamp, wait=wait)
+            return
+        if len(value) > 1 and (step, timestamp) != (None, None):
+            raise ValueError('step and timestamp are those of one value; use extend for several')
+        for each in value:
+            self.append(each, step=step, timestamp=timestamp, wait=wait)
+
+    def add(self, values: str | Iterable[str], *, wait: bool = False) -> None:
+        """Add a tag, or several."""
+        tags = _listed(values)
+        if tags:
+            self._view.add(*tags)
+        self._run._wrote(wait)
+
+    def remove(self, values: str | Iterable[str], *, wait: bool = False) -> None:
+        """Remove a tag, or several; one that is not there is no error."""
+        self._view.remove(*_listed(values))
+        self._run._wrote(wait)
+
+    def clear(self, *, wait: bool = False) -> None:
+        """Remove all tags of the set, or all points of the series."""
+        if self._view.variable_type()[0] is Series:
+            self._run.experiment.rewind(-sys.float_info.max, self._path)
+        else:
+            self._view.reset()
+        self._run._wrote(wait)
+
+    def pop(self, path: str | None = None, *, wait: bool = False) -> None:
+        """Delete the field, or all of the namespace; or what is at a path below."""
+        (self if path is None else self[path])._view.delete()
+        self._run._wrote(wait)
+
+    def _write(
+        self,
+        value: Any,
+        write: Callable[[ExperimentView, Any], object],
+        as_text: Callable[[Any], Any],
+        wait: bool,
+    ) -> None:
+        for path, leaf, is_text in leaves(self._path, value):
+            view = self._run.experiment[path]
+            try:
+                write(view, leaf)
+            except UnsupportedValueError as error:
+                if is_text:
+                    write(view, as_text(leaf))
+                else:
+                    logger.warning(
+                        '%s; it was left out, as neptune 1.x does; stringify_unsupported(value) '
+                        'makes a text of it',
+                        error,
+                    )
+        self._run._wrote(wait)
+
+    # ── Reads ────────────────────────────────────────────────────────────────
+
+    def fetch(self) -> Any:
+        """Return the field's value, the members of a set, or the values of a namespace as nested
+        dicts.
+
+        :raises MissingFieldException: there is neither field nor namespace.
+        """
+        view = self._view
+        try:
+            container, _ = view.variable_type()
+        except VariableNotFoundError:
+            view.namespace_contents()
+            return self._run._values_below(self._path)
+        if container is Series:
+            raise ContainerTypeError(
+                f'{self._path!r} is a series; use fetch_last() or fetch_values()'
+            )
+        return view.get() if container is Set else view.read()
+
+    def fetch_last(self) -> Any:
+        """Return the last value of the series."""
+        last = self._view.tail(1)
+        if not last:
+            raise VariableNotFoundError(f'the series {self._path!r} has no value')
+        return last[0]
+
+    def fetch_values(self, *, include_timestamp: bool = True, progress_bar: Any = None) -> Any:
+        """Return the series as a pandas ``DataFrame``: step, value, and the timestamp in local
+        time.
+
+        :raises ImportError: there is no pandas.
+        """
+        points = self._view.all(with_steps=True, with_timestamps=True)
+        try:
+            pandas: Any = import_module('pandas')
+        except ImportError as error:
+            raise ImportError(
+                'fetch_values returns a pandas DataFrame: pip install pandas; '
+                f'run.experiment[{self._path!r}].all(with_steps=True) returns a list'
+            ) from error
+        frame = pandas.DataFrame(points, columns=['step', 'timestamp', 'value'])
+        frame['timestamp'] = [
+            datetime.fromtimestamp(timestamp)  # noqa: DTZ006 - local time, as in 1.x
+            for _, timestamp, _ in points
+        ]
+        return frame[['step', 'value', 'timestamp'] if include_timestamp else ['step', 'value']]
+
+    def field_type(self) -> str:
+        """Return the name that 1.x has for the type of the field."""
+        container, content = self._view.variable_type()
+        return 'StringSet' if container is Set else _FIELD_TYPES[container, content]
+
+    # ── What there is not ────────────────────────────────────────────────────
+
+    def _stores_no_files(self, *_: Any, **__: Any) -> NoReturn:
+        refuse_file(repr(self._path))
+
+    upload = upload_files = delete_files = list_fileset_files = _stores_no_files
+    download = download_last = fetch_extension = _stores_no_files
+    track_files = fetch_hash = fetch_files_list = _stores_no_files
+
+
+def _listed(values: Any) -> list[Any]:
+    is_one = isinstance(values, str) or not isinstance(values, Iterable)
+    return [values] if is_one else [*values]

@@ -1,0 +1,30 @@
+"""Values as 1.x takes them: nested, from argparse, or to be made texts."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neptune_async.compat.neptune.utils import StringifyValue
+
+logger = logging.getLogger('neptune_async')
+
+
+def leaves(path: str, value: Any, is_text: bool = False) -> Iterator[tuple[str, Any, bool]]:
+    """Yield path and value of each leaf of nested dicts and namespaces, or of a value itself, and
+    whether it is to become a text if no field can hold it.
+    """
+    if isinstance(value, StringifyValue):
+        yield from leaves(path, value.value, True)
+    elif isinstance(value, argparse.Namespace):
+        yield from leaves(path, vars(value), is_text)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            if str(name).strip('/'):
+                yield from leaves(f'{path}/{name}', item, is_text)
+            else:
+                logger.warning('%r: a key of a dict is empty; it was left out, as in 1.x', path)
+    else:
+        yield path, value, is_text
