@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from neptune_async._engine.journal import AbandonedJournal, find_journals
-from neptune_async._engine.sending import attempt, count_of, replace_ids, resolved_conflicts
+from neptune_async._engine.sending import attempt, count_of, replace_ids, stored
 from neptune_async._engine.spill import find_spills, read_spill
 from neptune_async._model import messages
-from neptune_async._model.operations import Batch, Part
-from neptune_async._storage.base import Receipt, Storage, VariableConflict
+from neptune_async._model.operations import Part
+from neptune_async._storage.base import Storage
 from neptune_async.exceptions import (
     NeptuneAsyncError,
     Rejection,
@@ -110,7 +110,7 @@ class Recovery:
         """Store what a spill file has; return how many operations that is."""
         batches = read_spill(path)
         for batch in batches:
-            await self._store(batch, {}, {})
+            await stored(self._storage, batch, {}, {})
         return sum(map(count_of, batches))
 
     async def _store_journal(self, journal: AbandonedJournal) -> int:
@@ -129,7 +129,7 @@ class Recovery:
                 for gone in await self._unknown_ids(part):
                     refused[gone] = messages.deleted_meanwhile(part.name)
                     replace_ids(part, {gone: None}, refused)
-                await self._store(segment.batch, renamed, refused)
+                await stored(self._storage, segment.batch, renamed, refused)
                 count += part.count
         return count
 
@@ -138,25 +138,6 @@ class Recovery:
         named = part.variable_ids() - part.created_ids()
         record = await attempt(self._storage.find_experiment, part.name) if named else None
         if record is not None:
-            stored = await attempt(self._storage.list_variables, record.id, None)
-            named -= {variable.id for variable in stored}
+            known = await attempt(self._storage.list_variables, record.id, None)
+            named -= {variable.id for variable in known}
         return named
-
-    async def _store(
-        self,
-        batch: Batch,
-        renamed: dict[int, int | None],
-        refused: dict[int, Rejection],
-    ) -> None:
-        while True:
-            try:
-                await attempt(self._write_carefully, batch)
-                return
-            except VariableConflict as conflict:
-                for part in batch.parts:
-                    ids = resolved_conflicts(part, conflict, refused)
-                    renamed.update(ids)
-                    replace_ids(part, ids, refused)
-
-    async def _write_carefully(self, batch: Batch) -> Receipt:
-        return await self._storage.write(batch, careful=True)

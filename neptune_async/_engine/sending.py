@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -14,7 +15,7 @@ import anyio
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, CreateVariable, Part
-from neptune_async._storage.base import Receipt, VariableConflict
+from neptune_async._storage.base import Receipt, Storage, VariableConflict
 from neptune_async.exceptions import Rejection, StorageBusyError
 
 logger = logging.getLogger('neptune_async')
@@ -100,6 +101,29 @@ async def attempt(query: Callable[..., Awaitable[T]], *args: object) -> T:
             if busy.is_over():
                 raise
         await anyio.sleep(busy.pause())
+
+
+async def stored(
+    storage: Storage,
+    batch: Batch,
+    renamed: dict[int, int | None],
+    refused: dict[int, Rejection],
+) -> Receipt:
+    """Store a batch that no experiment of this process has sent, and that brings its variables.
+
+    :param renamed: takes the ids of variables that others made first at the same paths; None
+        for those that may not be written to.
+    :param refused: takes what is to be said of the latter.
+    """
+    write = partial(storage.write, careful=True)
+    while True:
+        try:
+            return await attempt(write, batch)
+        except VariableConflict as conflict:
+            for part in batch.parts:
+                ids = resolved_conflicts(part, conflict, refused)
+                renamed.update(ids)
+                replace_ids(part, ids, refused)
 
 
 def count_of(batch: Batch) -> int:

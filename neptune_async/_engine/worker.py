@@ -28,11 +28,19 @@ from neptune_async._engine.sending import (
     refused_whole,
     replace_ids,
     resolved_conflicts,
+    stored,
 )
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
-from neptune_async._storage.base import Need, Receipt, StaleEpoch, Storage, VariableConflict
+from neptune_async._storage.base import (
+    ExperimentRecord,
+    Need,
+    Receipt,
+    StaleEpoch,
+    Storage,
+    VariableConflict,
+)
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
     NeptuneAsyncError,
@@ -416,6 +424,30 @@ class Worker:
         """Query the store as it is; a store that is not there is not made."""
         await self._open_storage(writable=False)
         return await attempt(query, self.storage)
+
+    async def open_for_writing(self) -> None:
+        """Open the store, and make it if it is not there."""
+        await self._open_storage(writable=True)
+
+    async def store(self, batch: Batch) -> Receipt:
+        """Store a batch that comes from no queue and brings its variables along; twice is once."""
+        await self._open_storage(writable=True)
+        receipt = await stored(self.storage, batch, {}, {})
+        await self._compact('due')
+        return receipt
+
+    async def make_experiment(self, name: str) -> ExperimentRecord:
+        """Return the experiment of a name; make it, and the store, if there is none."""
+        await self._open_storage(writable=True)
+        found = None
+        while found is None:  # another process may make or delete it meanwhile
+            found = await attempt(self.storage.find_experiment, name)
+            found = found or await attempt(self.storage.create_experiment, name)
+        return found
+
+    async def tidy(self) -> None:
+        """Merge what batches have left, however little that is."""
+        await self._compact('everything')
 
     # ── Reads and flushes ────────────────────────────────────────────────────
 

@@ -40,7 +40,7 @@ def variable_not_found(experiment: str, path: str, known: Collection[str]) -> Va
     if inside:
         remedy = f'it is a namespace, with variables such as {inside[0]!r}'
     else:
-        remedy = _suggestion(path, known, 'log, extend, assign and add create one')
+        remedy = suggestion(path, known, 'log, extend, assign and add create one')
     return VariableNotFoundError(f'experiment {experiment!r} has no variable {path!r}; {remedy}')
 
 
@@ -52,7 +52,7 @@ def namespace_not_found(
         remedy = 'it is a variable'
     else:
         namespaces = {namespace for other in known for namespace in namespaces_of(other)}
-        remedy = _suggestion(path, namespaces, 'a variable below it makes it one')
+        remedy = suggestion(path, namespaces, 'a variable below it makes it one')
     return VariableNotFoundError(f'experiment {experiment!r} has no namespace {path!r}; {remedy}')
 
 
@@ -63,7 +63,7 @@ def variable_nowhere(count: int, path: str, known: Collection[str]) -> VariableN
     if any(other.startswith(below) for other in known):
         remedy = f"it is a namespace; '{below}*' names all variables below it"
     else:
-        remedy = _suggestion(path, known, 'namespace_contents() tells what there is')
+        remedy = suggestion(path, known, 'namespace_contents() tells what there is')
     return VariableNotFoundError(f'{which} variable {path!r}; {remedy}')
 
 
@@ -172,7 +172,7 @@ def experiment_not_found(
     """For an experiment that has to be there and is not."""
     return ExperimentNotFoundError(
         f'there is no experiment {experiment!r} in {location}; '
-        + _suggestion(experiment, known, 'list_experiments() tells which there are')
+        + suggestion(experiment, known, 'list_experiments() tells which there are')
     )
 
 
@@ -212,6 +212,7 @@ def _type_of(variable: Variable) -> str:
     return f'{CONTAINERS[variable.container].__name__} of {variable.content}'
 
 
-def _suggestion(wanted: str, known: Collection[str], otherwise: str) -> str:
+def suggestion(wanted: str, known: Collection[str], otherwise: str) -> str:
+    """Name what is nearest to something that is not there, or say something else."""
     near = get_close_matches(wanted, known)
     return f'did you mean {" or ".join(map(repr, near))}?' if near else otherwise
