@@ -84,7 +84,7 @@ def nothing_found(experiment: str, path: str, known: Collection[str]) -> Variabl
     paths = {*known, *(namespace for other in known for namespace in namespaces_of(other))}
     return VariableNotFoundError(
         f'experiment {experiment!r} has neither a variable nor a namespace {path!r}; '
-        + _suggestion(path, paths, "'' is the whole experiment")
+        + suggestion(path, paths, "'' is the whole experiment")
     )
 
 

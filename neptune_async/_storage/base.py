@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
@@ -127,6 +127,20 @@ class Latest:
     atoms: dict[int, bytes] = field(default_factory=dict)
     sets: dict[int, list[bytes]] = field(default_factory=dict)
     series: dict[int, LastPoint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found when a store was examined.
+
+    :ivar level: ``good``; ``note``, to be known; ``wrong``, to be put right.
+    :ivar what: for people to read.
+    :ivar remedy: what to do; empty if that is nothing.
+    """
+
+    level: Literal['good', 'note', 'wrong']
+    what: str
+    remedy: str = ''
 
 
 class VariableConflict(Exception):
@@ -279,3 +293,11 @@ class Storage(Protocol):
         Variables of other containers are left out. A series that is gone has no points.
         All of them are in memory at a time: ask for as many as fit.
         """
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A store that can tell whether it is whole."""
+
+    async def examine(self) -> list[Finding]:
+        """Return what there is to say; read everything, change nothing."""

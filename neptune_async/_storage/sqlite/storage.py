@@ -14,10 +14,12 @@ from urllib.parse import quote
 import aiosqlite
 import anyio
 
+from neptune_async._model import messages
 from neptune_async._model.operations import POINT_FIELDS, Batch, Variable
 from neptune_async._storage.base import (
     ExperimentRecord,
     ExperimentSummary,
+    Finding,
     Latest,
     Need,
     Receipt,
@@ -26,7 +28,7 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.forking import FORK_GUARD
-from neptune_async._storage.sqlite import bulk, reading
+from neptune_async._storage.sqlite import bulk, health, reading
 from neptune_async._storage.sqlite.checkpoint import Checkpoints, take_checkpoints_over
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.connection import StoreConnection
@@ -255,6 +257,9 @@ class SQLiteStorage:
     ) -> dict[int, SeriesReading]:
         return await self._run(bulk.read_many_series, variables, window, steps, times)
 
+    async def examine(self) -> list[Finding]:
+        return await self._run(lambda connection: [*health.examine(connection)])
+
     # ── The connection ───────────────────────────────────────────────────────
 
     def _target(self, writable: bool) -> str:
@@ -367,7 +372,7 @@ def _why_unopened(path: str) -> str | None:
     if not os.path.exists(file):
         if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
             return f'the folder {file.parent} is not writable'
-        return 'there is no such file'
+        return f'there is no such file; {_suggested_file(file)}'
     if os.path.isdir(file):
         return 'it is a folder; name a file in it'
     if not os.access(file, os.R_OK):
@@ -378,6 +383,13 @@ def _why_unopened(path: str) -> str | None:
             'copy the store, with its -wal file if there is one, to a folder that is'
         )
     return None
+
+
+def _suggested_file(file: Path) -> str:
+    folder = file.parent
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    stores = [name for name in names if not name.endswith(('-wal', '-shm'))]
+    return messages.suggestion(file.name, stores, 'name one, or log to it first')
 
 
 def _cannot_change(file: Path) -> bool:

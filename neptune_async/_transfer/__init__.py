@@ -1,0 +1,1 @@
+"""Moving experiments between a store and files of other forms."""

@@ -1,0 +1,91 @@
+"""The program: its verbs, and how each of them may end."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from neptune_async.cli import reading, upkeep
+from neptune_async.cli.exits import BAD_USAGE, BROKEN_PIPE, FAILED, INTERRUPTED, OK, complain
+from neptune_async.cli.options import EXIT_CODES, verb
+from neptune_async.exceptions import (
+    FlushTimeoutError,
+    NeptuneAsyncError,
+    RejectedOperationsError,
+    StorageBusyError,
+)
+
+PROGRAM = 'neptune-async'
+
+_FAILURES = (FlushTimeoutError, RejectedOperationsError, StorageBusyError)
+"""Errors that are no mistake of who called."""
+
+
+class Program(click.Group):
+    """All verbs; however one ends, it ends quietly."""
+
+    def invoke(self, ctx: click.Context) -> int:
+        try:
+            code: int | None = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BrokenPipeError:
+            # Else the interpreter would complain of it when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        return OK if code is None else code
+
+
+@click.group(
+    cls=Program,
+    epilog=EXIT_CODES,
+    context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 100},
+)
+@click.version_option(package_name='neptune-async')
+def program() -> None:
+    """Look at experiments, move them, and look after the stores that they are in."""
+
+
+@verb()
+@click.argument('shell', type=click.Choice(['bash', 'zsh', 'fish']))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete verbs, options and names.
+
+    For example: eval "$(neptune-async completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(program, {}, PROGRAM, '_NEPTUNE_ASYNC_COMPLETE').source())
+
+
+for command in (*reading.VERBS, *upkeep.VERBS, completion):
+    program.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal has no character for is no reason to end.
+            stream.reconfigure(errors='replace')
+    try:
+        code: int = program.main([*arguments], PROGRAM, standalone_mode=False)
+        return code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_USAGE
+    except click.ClickException as error:
+        complain(error.format_message())
+        return BAD_USAGE
+    except click.Abort:
+        return INTERRUPTED
+    except NeptuneAsyncError as error:
+        complain(error)
+        return FAILED if isinstance(error, _FAILURES) else BAD_USAGE

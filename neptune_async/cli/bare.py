@@ -1,0 +1,51 @@
+"""What works with no extra installed: ``recover``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from neptune_async._engine.store import opened
+from neptune_async.cli.exits import BAD_USAGE, FAILED, OK, complain
+from neptune_async.exceptions import NeptuneAsyncError
+
+RECOVER_HELP = 'Store what processes that have ended left in spill files and journals.'
+STORAGE_HELP = (
+    'A path or a URL; absent, $NEPTUNE_ASYNC_STORAGE, else .neptune_async/experiments.db.'
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says, if that is to recover."""
+    if arguments[:1] != ['recover']:
+        complain("the command line needs more libraries: pip install 'neptune-async[cli]'")
+        return BAD_USAGE
+    parser = argparse.ArgumentParser(prog='neptune-async recover', description=RECOVER_HELP)
+    parser.add_argument('--storage', help=STORAGE_HELP)
+    storage: str | None = parser.parse_args(arguments[1:]).storage
+    try:
+        return recover(storage)
+    except NeptuneAsyncError as error:
+        complain(error)
+        return BAD_USAGE
+
+
+def recover(storage: str | None) -> int:
+    """Store what was left behind, say what that was, and return the exit code.
+
+    :raises NeptuneAsyncError: when the store cannot be opened.
+    """
+    # What would be logged is printed.
+    logging.getLogger('neptune_async').addHandler(logging.NullHandler())
+    with opened(storage) as store:
+        location, found = store.location, store.recover()
+    for some in found:
+        if some.error is None:
+            print(f'{some.path}: {some.count:,} operations are in {location} now')
+        else:
+            print(f'{some.path} was not taken in: {some.error}', file=sys.stderr)
+    if not found:
+        print(f'nothing was left behind beside {location}')
+    return FAILED if any(some.error for some in found) else OK

@@ -1,0 +1,95 @@
+"""The options and arguments that verbs share, and what a shell offers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from neptune_async._engine.store import opened
+from neptune_async._model import messages
+from neptune_async._storage.base import ExperimentSummary
+from neptune_async.cli.bare import STORAGE_HELP
+from neptune_async.exceptions import NeptuneAsyncError
+
+F = TypeVar('F', bound=Callable[..., Any])
+
+EXIT_CODES = (
+    'Exit codes: 0, done; 1, something failed, and the output says what; 2, bad usage, or a name, '
+    'path or store that is not there.'
+)
+
+
+class _Verb(click.Command):
+    """A command that says in its help how it may end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{'epilog': EXIT_CODES, **kwargs})
+
+
+def verb(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], _Verb]:
+    """Make a verb of a function."""
+    return click.command(name, cls=_Verb, **attributes)
+
+
+def storage_option(function: F) -> F:
+    """Give a verb the option ``--storage``."""
+    return click.option('--storage', metavar='PATH|URL', help=STORAGE_HELP)(function)
+
+
+def json_option(function: F) -> F:
+    """Give a verb the option ``--json``, which it gets as ``as_json``."""
+    return click.option(
+        '--json',
+        'as_json',
+        is_flag=True,
+        help='Print JSON. A float that JSON does not have is "NaN", "Infinity" or "-Infinity", '
+        'a datetime is ISO 8601.',
+    )(function)
+
+
+def _names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        with opened(ctx.params.get('storage')) as store:
+            found = store.ask(lambda storage: storage.list_experiments())
+    except NeptuneAsyncError:
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def _paths(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    name = ctx.params.get('name')
+    names = [name] if isinstance(name, str) else [*(name or ())]
+    try:
+        with opened(ctx.params.get('storage')) as store:
+            experiments: list[ExperimentSummary] = store.ask(lambda s: s.find_experiments(names))
+            ids = [experiment.id for experiment in experiments]
+            found = store.ask(lambda s: s.find_variables(ids))
+    except NeptuneAsyncError:
+        return []
+    paths = {variable.path for variables in found.values() for variable in variables}
+    return sorted(path for path in paths if path.startswith(incomplete))
+
+
+def name_argument(**attributes: Any) -> Callable[[F], F]:
+    """Give a verb the argument NAME, which a shell completes."""
+    return click.argument('name', **{'shell_complete': _names, **attributes})
+
+
+def path_argument(**attributes: Any) -> Callable[[F], F]:
+    """Give a verb the argument PATH, which a shell completes."""
+    return click.argument('path', **{'shell_complete': _paths, **attributes})
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Say which extra brings what the body imports.
+
+    :raises MissingExtraError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise messages.missing_extra(str(error.name), extra) from None

@@ -1,0 +1,215 @@
+"""The verbs that look: ``list``, ``show`` and ``tail``. None of them changes a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import click
+
+from neptune_async import Experiment
+from neptune_async._engine.store import Store, opened
+from neptune_async._model.operations import Variable
+from neptune_async._model.values import shown_step
+from neptune_async._storage.base import ExperimentSummary, LastPoint, Window
+from neptune_async._transfer.texts import json_members, jsonable
+from neptune_async.cli.options import (
+    json_option,
+    name_argument,
+    path_argument,
+    storage_option,
+    verb,
+)
+from neptune_async.cli.output import (
+    json_point,
+    print_json,
+    print_table,
+    shown_time,
+    shown_value,
+    sparkline,
+)
+from neptune_async.variable import Point
+
+_SPARK_POINTS = 1000
+"""Points at the end of a series that its sparkline is made from."""
+_SPARK_SERIES = 500
+"""Series beyond which none gets a sparkline: nobody looks at them all."""
+
+
+@verb('list')
+@json_option
+@storage_option
+def list_verb(as_json: bool, storage: str | None) -> None:
+    """List the experiments in a store, in the order in which they were made."""
+    with opened(storage) as store:
+        experiments = store.ask(lambda s: s.find_experiments())
+        location = store.location
+    if as_json:
+        print_json([_summary(experiment) for experiment in experiments])
+        return
+    if not experiments:
+        click.echo(f'no experiment is in {location}', err=True)
+        return
+    rows = [(e.name, shown_time(e.created), f'{e.variables:,}') for e in experiments]
+    print_table(('name', 'created', 'variables'), rows, right=['variables'])
+
+
+def _summary(experiment: ExperimentSummary) -> dict[str, Any]:
+    return {
+        'name': experiment.name,
+        'created': experiment.created,
+        'variables': experiment.variables,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What ``show`` found.
+
+    :ivar values: of atoms, and the members of sets, by the variable's id.
+    :ivar last: the last points of series.
+    :ivar recent: the last values of series of floats.
+    """
+
+    variables: list[Variable]
+    values: dict[int, Any]
+    last: dict[int, LastPoint]
+    recent: dict[int, list[float]]
+
+
+@verb()
+@name_argument()
+@path_argument(required=False)
+@json_option
+@storage_option
+def show(name: str, path: str | None, as_json: bool, storage: str | None) -> None:
+    """Show the variables of an experiment as a tree, or those at and below PATH.
+
+    A series shows its last value, how many points it has, and the course of the last thousand.
+    """
+    with opened(storage) as store:
+        experiment = store.find(name)
+        variables = store.variables(experiment, path)
+        contents = _contents(store, experiment, variables, with_recent=not as_json)
+    if as_json:
+        listed = [_json_variable(variable, contents) for variable in variables]
+        print_json({**_summary(experiment), 'variables': listed})
+        return
+    last = max((point.timestamp for point in contents.last.values()), default=None)
+    active = '' if last is None else f', last point {shown_time(last)}'
+    click.echo(f'{name}: made {shown_time(experiment.created)}{active}')
+    columns = ('variable', 'type', 'value', 'points', 'course')
+    print_table(columns, [*_tree(contents)], right=['points'])
+
+
+def _contents(
+    store: Store, experiment: ExperimentSummary, variables: list[Variable], *, with_recent: bool
+) -> _Contents:
+    latest = store.ask(lambda s: s.read_latest({experiment.id: variables}))
+    values: dict[int, Any] = {}
+    for variable in variables:
+        decoded = partial(store.decoded, experiment.name, variable.path)
+        if variable.id in latest.atoms:
+            values[variable.id] = decoded(latest.atoms[variable.id])
+        elif variable.container == 'set':
+            values[variable.id] = sorted(map(decoded, latest.sets.get(variable.id, ())))
+    recent = _recent(store, experiment, variables) if with_recent else {}
+    return _Contents(variables, values, latest.series, recent)
+
+
+def _recent(
+    store: Store, experiment: ExperimentSummary, variables: list[Variable]
+) -> dict[int, list[float]]:
+    """Return the last values of series of floats, unless there are too many."""
+    series = [v for v in variables if v.container == 'series' and v.content == 'float']
+    if len(series) > _SPARK_SERIES:
+        return {}
+    window = Window(last=_SPARK_POINTS)
+    readings = store.ask(
+        lambda storage: storage.read_many_series({experiment.id: series}, window, False, False)
+    )
+    values = {i: [v for piece in r.pieces for v in piece.values] for i, r in readings.items()}
+    return {i: some[-_SPARK_POINTS:] for i, some in values.items()}
+
+
+def _json_variable(variable: Variable, contents: _Contents) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        'path': variable.path,
+        'container': variable.container,
+        'content': variable.content,
+    }
+    if variable.container == 'atom':
+        shown['value'] = jsonable(contents.values.get(variable.id))
+    elif variable.container == 'set':
+        shown['members'] = json_members(contents.values[variable.id])
+    else:
+        last = contents.last.get(variable.id)
+        shown['count'] = last.count if last else 0
+        shown['last'] = last and json_point(shown_step(last.step), last.timestamp, last.value)
+    return shown
+
+
+def _tree(contents: _Contents) -> Iterator[tuple[str, str, str, str, str]]:
+    above: list[str] = []
+    for variable in contents.variables:
+        *namespaces, name = variable.path.split('/')
+        for depth in range(_common(above, namespaces), len(namespaces)):
+            yield f'{"  " * depth}{namespaces[depth]}/', '', '', '', ''
+        above = namespaces
+        yield f'{"  " * len(namespaces)}{name}', *_cells(variable, contents)
+
+
+def _common(above: list[str], namespaces: list[str]) -> int:
+    """Return how many namespaces at the front are those of the row above."""
+    count = 0
+    while count < min(len(above), len(namespaces)) and above[count] == namespaces[count]:
+        count += 1
+    return count
+
+
+def _cells(variable: Variable, contents: _Contents) -> tuple[str, str, str, str]:
+    if variable.container == 'atom':
+        return variable.content, shown_value(contents.values.get(variable.id)), '', ''
+    if variable.container == 'set':
+        members = ', '.join(map(str, contents.values[variable.id]))
+        return f'set of {variable.content}', shown_value(members), '', ''
+    last = contents.last.get(variable.id)
+    kind = f'series of {variable.content}'
+    if last is None:
+        return kind, '', '0', ''
+    course = sparkline(contents.recent.get(variable.id, ()))
+    return kind, shown_value(last.value), f'{last.count:,}', course
+
+
+@verb()
+@name_argument()
+@path_argument()
+@click.option('-n', '--last', type=click.IntRange(min=0), default=10, show_default=True,
+              help='How many points to print.')  # fmt: skip
+@click.option('-f', '--follow', is_flag=True, help='Go on with those to come, until Ctrl-C.')
+@json_option
+@storage_option
+def tail(name: str, path: str, last: int, follow: bool, as_json: bool, storage: str | None) -> None:
+    """Print the last points of a series: step, time and value.
+
+    With --json, a line of JSON a point.
+    """
+    with Experiment(name, storage=storage, mode='read', echo=False) as experiment:
+        view = experiment[path]
+        points = view.tail(last, with_steps=True, with_timestamps=True)
+        for point in view.follow(last) if follow else map(Point._make, points):
+            _print_point(point, as_json)
+
+
+def _print_point(point: Point, as_json: bool) -> None:
+    if as_json:
+        print_json(json_point(*point), indent=None)
+        return
+    value = point.value.isoformat() if isinstance(point.value, datetime) else point.value
+    print(f'{point.step:>10}  {shown_time(point.timestamp)}  {value}', flush=True)
+
+
+VERBS = (list_verb, show, tail)

@@ -1,0 +1,120 @@
+"""The verbs that look after a store: ``delete``, ``recover`` and ``doctor``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from neptune_async import Experiment, __version__, delete_experiment
+from neptune_async._engine.spill import find_spills
+from neptune_async._engine.store import Store, opened
+from neptune_async._storage.base import Examinable, Finding, Storage
+from neptune_async.cli import bare
+from neptune_async.cli.exits import FAILED, OK
+from neptune_async.cli.options import (
+    json_option,
+    name_argument,
+    path_argument,
+    storage_option,
+    verb,
+)
+from neptune_async.cli.output import confirmed, console, plain, print_json, table, waiting
+from neptune_async.exceptions import StorageFormatError
+
+_RECOVER = 'run: neptune-async recover'
+
+
+@verb()
+@name_argument()
+@path_argument(required=False)
+@click.option('-y', '--yes', is_flag=True, help='Do not ask.')
+@storage_option
+def delete(name: str, path: str | None, yes: bool, storage: str | None) -> None:
+    """Delete an experiment with all that it holds, or only what is at and below PATH."""
+    with opened(storage) as store:
+        experiment = store.find(name)
+        if path is not None:
+            store.variables(experiment, path)
+    what = f'experiment {name!r}' if path is None else f'{path!r} of experiment {name!r}'
+    if not confirmed(f'Delete {what}?', yes):
+        click.echo('nothing was deleted', err=True)
+    elif path is None:
+        delete_experiment(name, storage)
+    else:
+        with Experiment(name, storage=storage, echo=False) as opened_experiment:
+            opened_experiment[path].delete()
+
+
+@verb(help=bare.RECOVER_HELP)
+@storage_option
+def recover(storage: str | None) -> int:
+    return bare.recover(storage)
+
+
+@verb()
+@json_option
+@storage_option
+def doctor(as_json: bool, storage: str | None) -> int:
+    """Examine a store: versions, integrity, checksums, and what lies beside it.
+
+    Every byte of it is read, and nothing is changed. The exit code is 1 if something is to be
+    put right.
+    """
+    with waiting('reading every byte'), opened(storage) as store:
+        location, findings = store.location, [_versions(), *_examined(store)]
+    if as_json:
+        print_json({'storage': location, 'findings': [asdict(finding) for finding in findings]})
+    else:
+        _print_findings(location, findings)
+    return FAILED if any(finding.level == 'wrong' for finding in findings) else OK
+
+
+def _versions() -> Finding:
+    return Finding(
+        'good', f'neptune_async {__version__}, Python {platform.python_version()}, {sys.platform}'
+    )
+
+
+def _examined(store: Store) -> Iterator[Finding]:
+    async def examine(storage: Storage) -> list[Finding]:
+        if isinstance(storage, Examinable):
+            return await storage.examine()
+        return [Finding('good', 'it opens; more than that is not known of this kind of store')]
+
+    try:
+        yield from store.ask(examine)
+    except StorageFormatError as error:
+        yield Finding('wrong', str(error))
+    if store.spill_folder is not None:
+        yield from _left_behind(store.spill_folder)
+
+
+def _left_behind(folder: Path) -> Iterator[Finding]:
+    spills, journals = find_spills(folder), [*folder.glob('*.journal')]
+    if spills:
+        names = ', '.join(map(str, spills))
+        yield Finding('wrong', f'what could not be stored waits in {names}', _RECOVER)
+    if journals:
+        what = f'{len(journals)} journals in {folder}, of processes that run or have ended'
+        yield Finding('note', what, f'for those that have ended: {_RECOVER}')
+    if not spills and not journals:
+        yield Finding('good', 'nothing was left behind by processes that have ended')
+
+
+def _print_findings(location: str, findings: Sequence[Finding]) -> None:
+    click.echo(location)
+    shown = table()
+    shown.show_header = False
+    for finding in findings:
+        style = {'good': 'green', 'note': 'yellow', 'wrong': 'bold red'}[finding.level]
+        remedy = f'\n→ {finding.remedy}' if finding.remedy else ''
+        shown.add_row(plain(finding.level, style), plain(f'{finding.what}{remedy}'))
+    console().print(shown)
+
+
+VERBS = (delete, recover, doctor)

@@ -1,0 +1,1 @@
+"""The command line, each verb run as a process of its own."""

@@ -1,0 +1,156 @@
+"""``list``, ``show`` and ``tail``: what they print, and that they change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from neptune_async import Experiment
+
+from .conftest import COMMAND, CommandLine, digests
+
+
+def test_list_tells_what_is_in_a_store(run: CommandLine, store: Path) -> None:
+    experiments = run('list', '--json').json
+    assert [(e['name'], e['variables']) for e in experiments] == [('digits-1', 7), ('digits-2', 1)]
+    assert experiments[0]['created'] <= experiments[1]['created']
+
+    shown = run('list')
+    assert shown.code == 0 and shown.err == ''
+    assert [line.split()[0] for line in shown.out.splitlines()] == ['name', 'digits-1', 'digits-2']
+    assert '\x1b' not in shown.out
+
+
+def test_list_of_an_empty_store_prints_an_empty_list(run: CommandLine, store: Path) -> None:
+    for name in ('digits-1', 'digits-2'):
+        assert run('delete', name, '--yes').code == 0
+    assert run('list', '--json').json == []
+    assert 'no experiment' in run('list').err
+
+
+def test_show_tells_types_and_last_values(run: CommandLine, store: Path) -> None:
+    shown = run('show', 'digits-1', '--json').json
+    variables = {variable.pop('path'): variable for variable in shown['variables']}
+    assert [*variables] == [
+        'events', 'made', 'params/lr', 'params/optimizer/name', 'params/seeds', 'tags', 'train/loss'
+    ]  # fmt: skip
+    assert variables['made'] == {
+        'container': 'atom', 'content': 'datetime', 'value': '2026-11-24T00:00:00+00:00'
+    }  # fmt: skip
+    assert variables['params/seeds']['value'] == [1, None]
+    assert variables['tags']['members'] == ['baseline', 'cnn']
+    assert variables['train/loss']['count'] == 4
+    assert variables['train/loss']['last'] == {
+        'step': 1.5, 'timestamp': 1_700_000_003.5, 'value': 0.25
+    }  # fmt: skip
+
+    tree = run('show', 'digits-1')
+    assert tree.code == 0
+    assert all(len(line) <= 80 for line in tree.out.splitlines())
+    assert tree.out.splitlines()[-1].split() == ['loss', 'series', 'of', 'float', '0.25', '4', '█▁']
+    one = run('show', 'digits-1', 'params/optimizer', '--json').json
+    assert [variable['path'] for variable in one['variables']] == ['params/optimizer/name']
+
+
+def test_what_a_terminal_has_no_character_for_is_shown_as_far_as_it_can_be(
+    run: CommandLine, store: Path
+) -> None:
+    with Experiment('odd', storage=store, echo=False) as exp:
+        exp['ü'].assign('lone \udc80 [bold]')
+        exp['x'].log(0.5)
+    for encoding in ('ascii', 'utf-8'):
+        shown = run('show', 'odd', PYTHONIOENCODING=encoding, PYTHONUTF8='0')
+        assert (shown.code, shown.err) == (0, '')
+        assert 'lone ? [bold]' in shown.out
+    values = run('show', 'odd', '--json', PYTHONIOENCODING='ascii').json['variables']
+    assert values[1] == {
+        'path': 'ü', 'container': 'atom', 'content': 'str', 'value': 'lone \udc80 [bold]'
+    }  # fmt: skip
+
+
+def test_tail_prints_points(run: CommandLine, store: Path) -> None:
+    points = run('tail', 'digits-1', 'train/loss', '-n', '3', '--json').lines
+    assert [(point['step'], point['value']) for point in points] == [
+        (0.5, 'NaN'), (1, 'Infinity'), (1.5, 0.25)
+    ]  # fmt: skip
+    printed = run('tail', 'digits-1', 'events', TZ='UTC').out
+    assert printed == '         0  2023-11-14 22:13:20  begun\n'
+
+
+def test_tail_follows_a_series_until_ctrl_c(run: CommandLine, store: Path) -> None:
+    with Experiment('digits-1', storage=store, echo=False) as exp:
+        command = ['tail', '-f', 'digits-1', 'train/loss', '-n', '1', '--json']
+        with run.start(*command) as following:
+            assert following.stdout is not None and following.stderr is not None
+            assert json.loads(following.stdout.readline())['value'] == 0.25
+            exp['train/loss'].log(0.125)
+            assert json.loads(following.stdout.readline())['value'] == 0.125
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 130
+            assert following.stderr.read() == ''
+
+
+def test_what_is_not_there_is_one_line_with_a_near_match(run: CommandLine, store: Path) -> None:
+    misses = {
+        ('show', 'digits1'): "did you mean 'digits-1'",
+        ('show', 'digits-1', 'quite/else'): 'log, extend, assign and add create one',
+        ('show', 'digits-1', 'train/los'): "did you mean 'train/loss'",
+        ('tail', 'digits-1', 'train/los'): "did you mean 'train/loss'",
+        ('tail', 'digits-1', 'params/lr'): 'type Atom',
+        ('tail', 'digit-1', 'x'): "did you mean 'digits-1'",
+        ('list', '--storage', '.neptune_async/experimnts.db'): "did you mean 'experiments.db'",
+        ('list', '--storage', 'nowhere/runs.db'): 'there is no such file',
+        ('list', '--storage', 'mysql://host/db'): 'mysql',
+        ('lits',): "Did you mean 'list'",
+        ('list', '--jsn'): "Did you mean '--json'",
+    }
+    for arguments, hint in misses.items():
+        ended = run(*arguments)
+        assert (ended.code, ended.out) == (2, ''), arguments
+        assert hint in ended.err
+        assert ended.err.count('\n') == 1
+    assert not (run.folder / 'nowhere').exists()
+
+
+def test_reading_changes_no_file_of_a_store_that_is_being_written(
+    run: CommandLine, store: Path
+) -> None:
+    with Experiment('digits-1', storage=store, echo=False) as exp:
+        exp['train/loss'].log(0.0625)
+        exp.flush()
+        before = digests(store.parent)
+        assert '.db-wal' in ''.join(before)
+        assert run('list', '--json').code == 0
+        shown = run('show', 'digits-1', 'train/loss', '--json').json
+        assert shown['variables'][0]['last']['value'] == 0.0625
+        assert run('tail', 'digits-1', 'train/loss').code == 0
+        assert run('doctor').code == 0
+        assert digests(store.parent) == before
+        exp['train/loss'].log(0.03125)
+        exp.flush()
+
+
+def test_reading_changes_no_file_of_a_store_at_rest(run: CommandLine, store: Path) -> None:
+    before = digests(store.parent)
+    for arguments in (['list'], ['show', 'digits-1'], ['tail', 'digits-1', 'events'], ['doctor']):
+        assert run(*arguments).code == 0
+        assert digests(store.parent) == before
+
+
+def test_a_reader_that_goes_away_ends_a_command_quietly(run: CommandLine, store: Path) -> None:
+    with Experiment('long', storage=store, echo=False) as exp:
+        exp['x'].extend([0.0] * 20_000)
+    reading, writing = os.pipe()
+    command = [*COMMAND, 'tail', 'long', 'x', '-n', '20000']
+    with subprocess.Popen(
+        command, stdout=writing, stderr=subprocess.PIPE, cwd=run.folder
+    ) as process:
+        os.close(writing)
+        os.read(reading, 1)
+        os.close(reading)
+        assert process.stderr is not None
+        assert process.stderr.read() == b''
+        assert process.wait(60) == 141

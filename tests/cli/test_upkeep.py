@@ -1,0 +1,102 @@
+"""``delete``, ``recover``, ``doctor`` and ``completion``, and the program around the verbs."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import neptune_async
+from neptune_async import list_experiments
+
+from .conftest import CommandLine
+
+
+def test_delete_asks_first(run: CommandLine, store: Path) -> None:
+    refused = run('delete', 'digits-2')
+    assert refused.code == 2 and '--yes' in refused.err
+    assert run('delete', 'digits1', '--yes').code == 2
+    assert list_experiments(store) == ['digits-1', 'digits-2']
+
+    assert run('delete', 'digits-1', 'params', '--yes').code == 0
+    left = run('show', 'digits-1', '--json').json['variables']
+    assert [v['path'] for v in left] == ['events', 'made', 'tags', 'train/loss']
+    unknown = run('delete', 'digits-1', 'tag', '--yes')
+    assert unknown.code == 2 and "did you mean 'tags'" in unknown.err
+    assert run('delete', 'digits-2', '--yes').code == 0
+    assert list_experiments(store) == ['digits-1']
+
+
+def test_delete_makes_no_store(run: CommandLine) -> None:
+    assert run('delete', 'a', '--storage', 'new/runs.db', '--yes').code == 2
+    assert not (run.folder / 'new').exists()
+
+
+def test_doctor_finds_a_whole_store_well(run: CommandLine, store: Path) -> None:
+    examined = run('doctor', '--json')
+    assert examined.code == 0
+    assert examined.json['storage'] == str(store)
+    findings = {f['what']: f['level'] for f in examined.json['findings']}
+    assert findings["SQLite's integrity check finds nothing"] == 'good'
+    assert 'wrong' not in findings.values()
+    assert all(len(line) <= 80 for line in run('doctor').out.splitlines()[1:])
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(run: CommandLine, store: Path) -> None:
+    with sqlite3.connect(store) as connection:
+        connection.execute('UPDATE chunks SET "values" = zeroblob(length("values"))')
+    connection.close()
+    (spilled := Path(f'{store}.spilled')).mkdir()
+    (spilled / 'x.spill').write_bytes(b'')
+
+    examined = run('doctor', '--json')
+    assert examined.code == 1
+    wrong = [f for f in examined.json['findings'] if f['level'] == 'wrong']
+    assert any('the chunk of variable' in f['what'] for f in wrong)
+    assert any('x.spill' in f['what'] and 'recover' in f['remedy'] for f in wrong)
+    assert all(f['remedy'] for f in wrong)
+
+    foreign = run.folder / 'notes.txt'
+    foreign.write_text('no store at all')
+    refused = run('doctor', '--json', '--storage', foreign)
+    assert refused.code == 1
+    assert 'no SQLite file' in refused.out
+    assert run('doctor', '--storage', 'missing.db').code == 2
+
+
+def test_help_tells_verbs_options_and_exit_codes(run: CommandLine) -> None:
+    for arguments in (['--help'], ['list', '-h']):
+        told = run(*arguments)
+        assert told.code == 0 and 'Exit codes: 0' in told.out
+    assert run('--version').out.split()[-1] == neptune_async.__version__
+    nothing = run()
+    assert nothing.code == 2 and 'Commands:' in nothing.out
+
+
+def test_a_shell_completes_verbs_names_and_paths(run: CommandLine, store: Path) -> None:
+    assert '_NEPTUNE_ASYNC_COMPLETE' in run('completion', 'bash').out
+
+    def offered(words: str) -> list[str]:
+        env = {'COMP_WORDS': words, 'COMP_CWORD': str(len(words.split()) - 1)}
+        done = run(**env, _NEPTUNE_ASYNC_COMPLETE='bash_complete')
+        return [line.partition(',')[2] for line in done.out.splitlines()]
+
+    assert offered('neptune-async sh') == ['show']
+    assert offered('neptune-async show dig') == ['digits-1', 'digits-2']
+    assert offered('neptune-async tail digits-1 params/o') == ['params/optimizer/name']
+
+
+def test_without_the_extra_only_recover_works(run: CommandLine, store: Path) -> None:
+    blocked = run.folder / 'blocked' / 'click'
+    blocked.mkdir(parents=True)
+    (blocked / '__init__.py').write_text('raise ModuleNotFoundError(name="click")')
+    env = {'PYTHONPATH': str(blocked.parent)}
+    for arguments in (['list'], [], ['--help']):
+        refused = run(*arguments, **env)
+        assert (refused.code, refused.out) == (2, '')
+        assert "pip install 'neptune-async[cli]'" in refused.err
+        assert refused.err.count('\n') == 1
+    recovered = run('recover', **env)
+    assert (recovered.code, recovered.err) == (0, '')
+    assert recovered.out == f'nothing was left behind beside {store}\n'
+    assert run('recover').out == recovered.out
+    assert run('recover', '--storage', 'missing.db', **env).code == 2
