@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from neptune_async.cli import comparing, reading, upkeep
+from neptune_async.cli import comparing, exporting, importing, reading, upkeep
 from neptune_async.cli.exits import BAD_USAGE, BROKEN_PIPE, FAILED, INTERRUPTED, OK, complain
 from neptune_async.cli.options import EXIT_CODES, verb
 from neptune_async.exceptions import (
@@ -65,7 +65,9 @@ def completion(shell: str) -> None:
     click.echo(found(program, {}, PROGRAM, '_NEPTUNE_ASYNC_COMPLETE').source())
 
 
-for command in (*reading.VERBS, *comparing.VERBS, *upkeep.VERBS, completion):
+for command in (
+    *reading.VERBS, *comparing.VERBS, *exporting.VERBS, *importing.VERBS, *upkeep.VERBS, completion
+):  # fmt: skip
     program.add_command(command)
 
 

@@ -1,0 +1,221 @@
+"""Taking rows of files into a store, each once, however often that is interrupted and begun anew.
+
+Rows become batches, and a batch is stored in one transaction with the mark
+that it is there. The mark is the batch's writer and number, which storage keeps
+for every batch: the writer is drawn from what is in the file, the experiment, and the row
+that the batch begins with; the number is twice that of the row after its last. So
+the next attempt follows the marks to where the last one came, however the
+rows were divided. (Twice: of two attempts that run at once and divide
+differently, the second must not take its batch for the one that follows.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.store import Store
+from neptune_async._model.operations import Batch, Variable
+from neptune_async._model.paths import checked_name
+from neptune_async._storage.base import ExperimentRecord
+from neptune_async._transfer.drafts import Draft
+from neptune_async.exceptions import InvalidNameError, StorageError
+
+BATCH_ROWS = 2**15
+"""Rows that are stored at a time, at most: what is lost by a kill is read again."""
+
+Run = TypeVar('Run', bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[Run]):
+    """Rows of a file that follow each other and are of one run, not converted yet.
+
+    :ivar kinds: how many there are of each kind, by the words of the file.
+    :ivar fill: adds the rows to a draft, but for some at the beginning.
+    """
+
+    run: Run
+    count: int
+    kinds: Mapping[str, int]
+    fill: Callable[[Draft, int], None]
+
+
+class RowFile(Protocol[Run]):
+    """A file of rows. Read twice, it yields the same rows in the same order."""
+
+    @property
+    def identity(self) -> bytes:
+        """What tells it from other files, wherever it is."""
+
+    def read(self) -> Iterator[Rows[Run]]:
+        """Yield its rows, at most ``BATCH_ROWS`` at a time."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import came to.
+
+    :ivar read: how many rows there are in the files.
+    :ivar stored: how many of them were stored by this import.
+    :ivar known: how many were there already, from an import that was interrupted or complete.
+    :ivar kinds: how many rows there are of each kind.
+    :ivar refused: how many rows could not be stored, by what is to be said of them.
+    :ivar notes: how many were stored and are not quite as they were, by what is to be said of them.
+    """
+
+    read: int = 0
+    stored: int = 0
+    known: int = 0
+    experiments: set[str] = field(default_factory=set)
+    kinds: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Target:
+    """An experiment that rows go to.
+
+    :ivar seen: how many rows of the file were met.
+    :ivar stored: how many of them are stored.
+    """
+
+    experiment: ExperimentRecord
+    seen: int = 0
+    stored: int = 0
+
+
+class Importer(Generic[Run]):
+    """Takes files into a store.
+
+    :param name_of: gives the name of the experiment for a run.
+    :param on_rows: told of rows as they are done with.
+    """
+
+    def __init__(
+        self, store: Store, name_of: Callable[[Run], str], on_rows: Callable[[int], object]
+    ) -> None:
+        self.report = Report()
+        self._store = store
+        self._name_of = name_of
+        self._on_rows = on_rows
+        self._draw = VariableIds().draw
+        self._known_of: tuple[int, dict[str, Variable]] = (0, {})
+        self._refused: dict[Run, str] = {}
+        self._touched: set[int] = set()
+
+    def take(self, files: Sequence[RowFile[Run]]) -> None:
+        """Store what is in files that were not stored yet; files of a run follow each other.
+
+        :raises StorageError: the store fails. What was stored is stored, and left out next time.
+        """
+        for file in files:
+            targets: dict[Run, _Target] = {}
+            for rows in file.read():
+                self.report.read += rows.count
+                self.report.kinds.update(rows.kinds)
+                target = self._target(file, files, rows.run, targets)
+                if target is None:
+                    self.report.refused[self._refused[rows.run]] += rows.count
+                else:
+                    self._take(file, rows, target)
+                self._on_rows(rows.count)
+        if self._touched:
+            self._store.tidy()
+
+    def _target(
+        self,
+        file: RowFile[Run],
+        files: Sequence[RowFile[Run]],
+        run: Run,
+        targets: dict[Run, _Target],
+    ) -> _Target | None:
+        if run not in targets and run not in self._refused:
+            try:
+                experiment = self._store.make(checked_name(self._name_of(run)))
+                self._require_own(experiment, files)
+            except InvalidNameError as error:
+                self._refused[run] = str(error)
+                return None
+            targets[run] = _Target(experiment, stored=self._progress(file, experiment))
+            self.report.experiments.add(experiment.name)
+        return targets.get(run)
+
+    def _require_own(self, experiment: ExperimentRecord, files: Sequence[RowFile[Run]]) -> None:
+        """Refuse an experiment that something else has filled: rows would be there twice.
+
+        :raises InvalidNameError: that is so.
+        """
+        if experiment.id in self._touched or not self._variables(experiment):
+            return
+        if not any(self._mark(file, experiment, 0) for file in files):
+            raise InvalidNameError(
+                f'there is an experiment {experiment.name!r} already, and it is not from these '
+                'files; delete it, or import with --prefix'
+            )
+
+    def _progress(self, file: RowFile[Run], experiment: ExperimentRecord) -> int:
+        """Return how many rows of an experiment in a file are stored."""
+        row = 0
+        while end := self._mark(file, experiment, row):
+            row = end
+        return row
+
+    def _mark(self, file: RowFile[Run], experiment: ExperimentRecord, row: int) -> int:
+        """Return the row after the last of the stored batch that begins with a row; 0 if none."""
+        writer = _writer(file, experiment, row)
+        return self._store.ask(lambda storage: storage.last_batch(writer)) // 2
+
+    def _take(self, file: RowFile[Run], rows: Rows[Run], target: _Target) -> None:
+        skip = min(rows.count, target.stored - target.seen)
+        target.seen += rows.count
+        self.report.known += skip
+        if skip == rows.count:
+            return
+        experiment = target.experiment
+        draft = Draft(experiment.id, experiment.name, self._variables(experiment), self._draw)
+        rows.fill(draft, skip)
+        part = draft.part()
+        batch = Batch(_writer(file, experiment, target.stored), 2 * target.seen, [part])
+        receipt = self._store.store(batch)
+        record = receipt.experiments.get(experiment.id)
+        if record is not None and record.id != experiment.id:
+            raise StorageError(
+                f'experiment {experiment.name!r} was deleted while it was imported; import again'
+            )
+        for rejection in receipt.rejections:
+            draft.refuse(rejection.path, rejection.reason, rejection.count)
+        self._touched.add(experiment.id)
+        target.stored = target.seen
+        self.report.refused.update(draft.refused)
+        self.report.notes.update(draft.notes)
+        self.report.stored += rows.count - skip - draft.refused.total()
+
+    def _variables(self, experiment: ExperimentRecord) -> dict[str, Variable]:
+        experiment_id, known = self._known_of
+        if experiment_id != experiment.id:
+            found = self._store.ask(lambda storage: storage.list_variables(experiment.id, None))
+            known = {variable.path: variable for variable in found}
+            self._known_of = (experiment.id, known)
+        return known
+
+
+def _writer(file: RowFile[Run], experiment: ExperimentRecord, row: int) -> bytes:
+    """Return the writer of the batch that begins with a row."""
+    place = f'{experiment.id} {row}'.encode()
+    return hashlib.blake2b(file.identity + place, digest_size=16).digest()
+
+
+def content_digest(path: Path) -> bytes:
+    """Return the digest of what is in a file."""
+    digest = hashlib.blake2b(digest_size=32)
+    with path.open('rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()

@@ -1,0 +1,35 @@
+"""Names of experiments and projects as names of files and folders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def digest_name(text: str) -> str:
+    """Return a name as neptune-exporter has it in its files: with a digest behind it."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    plain = ''.join(c if c.isalnum() or c in '_-' else '_' for c in text)
+    return f'{plain}-{digest}'
+
+
+def folder_below(folder: Path, name: str) -> Path:
+    """Return the folder for a name, whose slashes make folders; never one elsewhere."""
+    parts = name.split('/')
+    if any(part in ('', '.', '..') for part in parts):
+        parts = [digest_name(name)]
+    return folder.joinpath(*parts)
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Give the place where a file is to be written; it is put in its place once it is whole."""
+    temporary = path.with_name(f'{path.name}.tmp')
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,330 @@
+"""The files of ``neptune-exporter``: one long table, one row an attribute, or a point of one.
+
+A file is ``<project>/<run>_part_<n>.parquet``, both names with a digest behind
+them, and has the rows of one run. What comes of an attribute:
+
+====================================== ==========================================
+attribute_type                         variable
+====================================== ==========================================
+float, int, string, bool, datetime     Atom of that type; without a value, of None,
+                                       but for a float: NaN
+string_set                             Set of str
+float_series                           Series of float; no value is NaN
+string_series                          Series of str
+file                                   Atom of str: the path of the file
+file_series                            Series of str: the paths of the files
+histogram_series                       Series of str: JSON ``{"type": ..., "edges":
+                                       [...], "values": [...]}``
+====================================== ==========================================
+
+A step is a decimal of six places, and reads back as the float nearest to it.
+
+What the schema has no type for is written as a string, and the file's metadata
+``neptune_async`` says of which path it is what: JSON, path to content. Who does not
+know it reads the text, and we read back what was there. Steps are rounded to six
+places, timestamps to milliseconds, and that is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property, partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from neptune_async._model.operations import AUTOMATIC_STEP
+from neptune_async._model.values import Content
+from neptune_async._transfer.drafts import NO_TIME, Draft
+from neptune_async._transfer.files import readable
+from neptune_async._transfer.importing import BATCH_ROWS, Rows, content_digest
+from neptune_async._transfer.texts import value_of
+from neptune_async.exceptions import StorageFormatError
+
+SCHEMA = pa.schema(
+    [
+        ('project_id', pa.string()),
+        ('run_id', pa.string()),
+        ('attribute_path', pa.string()),
+        ('attribute_type', pa.string()),
+        ('step', pa.decimal128(18, 6)),
+        ('timestamp', pa.timestamp('ms', tz='UTC')),
+        ('int_value', pa.int64()),
+        ('float_value', pa.float64()),
+        ('string_value', pa.string()),
+        ('bool_value', pa.bool_()),
+        ('datetime_value', pa.timestamp('ms', tz='UTC')),
+        ('string_set_value', pa.list_(pa.string())),
+        ('file_value', pa.struct([('path', pa.string())])),
+        (
+            'histogram_value',
+            pa.struct(
+                [
+                    ('type', pa.string()),
+                    ('edges', pa.list_(pa.float64())),
+                    ('values', pa.list_(pa.float64())),
+                ]
+            ),
+        ),
+    ]
+)
+METADATA = b'neptune_async'
+MICROS = 1_000_000
+"""In how many parts a step is divided: six decimal places."""
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Run(NamedTuple):
+    """Which run rows are of."""
+
+    project: str
+    id: str
+
+
+def find_files(folder: Path) -> list[ExportFile]:
+    """Return the files below a folder, each run's in the order in which they were written.
+
+    A file that is still being written is ``.parquet.tmp``, and is left out.
+
+    :raises StorageFormatError: one of them is of another form.
+    """
+    return [ExportFile(path) for path in sorted(folder.rglob('*.parquet'), key=_place)]
+
+
+def grouped(files: Sequence[ExportFile]) -> list[list[ExportFile]]:
+    """Return the files of each run together; all of them if one has rows of several runs."""
+    if any(len(file.runs) != 1 for file in files):
+        return [[*files]]
+    groups: dict[Run, list[ExportFile]] = {}
+    for file in files:
+        groups.setdefault(file.runs[0], []).append(file)
+    return [*groups.values()]
+
+
+def names_of(files: Sequence[ExportFile]) -> dict[Run, str]:
+    """Return the experiment's name for each run: its id, with the project before it where
+    several projects have a run of that id.
+    """
+    runs = {run for file in files for run in file.runs}
+    count = Counter(run.id for run in runs)
+    return {run: f'{run.project}/{run.id}' if count[run.id] > 1 else run.id for run in runs}
+
+
+def _place(path: Path) -> tuple[Path, str, int]:
+    """Return what parts are sorted by: part 10 comes after part 9."""
+    stem, _, part = path.stem.rpartition('_part_')
+    return (path.parent, stem, int(part)) if part.isdecimal() else (path.parent, path.stem, 0)
+
+
+class ExportFile:
+    """One file. Its identity is its content, so that it may be moved, and copies of it count once.
+
+    :raises StorageFormatError: it is no file of the exporter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with readable(path), pq.ParquetFile(path) as file:
+            self.row_count: int = file.metadata.num_rows
+            missing = {*SCHEMA.names} - {*file.schema_arrow.names}
+            self._contents: Mapping[str, Content] = json.loads(
+                (file.metadata.metadata or {}).get(METADATA, b'{}')
+            )
+        if missing:
+            raise StorageFormatError(
+                f'{path} is no file of neptune-exporter: it has no column '
+                f'{", ".join(sorted(missing))}'
+            )
+
+    @cached_property
+    def identity(self) -> bytes:
+        """The digest of what is in the file."""
+        return content_digest(self._path)
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The runs that the file has rows of, in the order of their first rows."""
+        with readable(self._path), pq.ParquetFile(self._path) as file:
+            table = file.read(columns=['project_id', 'run_id'])
+        found = table.group_by(['project_id', 'run_id'], use_threads=False).aggregate([])
+        return [Run(row['project_id'], row['run_id']) for row in found.to_pylist()]
+
+    def read(self) -> Iterator[Rows[Run]]:
+        """Yield the rows; of a row group, which is in memory as a whole, a batch at a time."""
+        with readable(self._path), pq.ParquetFile(self._path) as file:
+            for index in range(file.num_row_groups):
+                table = file.read_row_group(index, columns=SCHEMA.names)
+                table = table.select(SCHEMA.names).cast(SCHEMA)
+                for start, stop in self._stretches(table):
+                    yield self._rows(table.slice(start, stop - start))
+
+    def _stretches(self, table: Any) -> Iterator[tuple[int, int]]:
+        """Yield where rows of one run begin and end, a batch at most."""
+        if len(self.runs) == 1:
+            ends = [table.num_rows]
+        else:
+            pairs = zip(table['project_id'].to_pylist(), table['run_id'].to_pylist(), strict=True)
+            ends, end = [], 0
+            for _, stretch in groupby(pairs):
+                end += sum(1 for _ in stretch)
+                ends.append(end)
+        start = 0
+        for end in ends:
+            for first in range(start, end, BATCH_ROWS):
+                yield first, min(end, first + BATCH_ROWS)
+            start = end
+
+    def _rows(self, table: Any) -> Rows[Run]:
+        counts = pc.value_counts(_kinds(table)).to_pylist()
+        return Rows(
+            Run(table['project_id'][0].as_py(), table['run_id'][0].as_py()),
+            table.num_rows,
+            {count['values']: count['counts'] for count in counts},
+            partial(_fill, table, self._contents),
+        )
+
+
+# ── Rows to operations ───────────────────────────────────────────────────────
+
+
+def _fill(table: Any, contents: Mapping[str, Content], draft: Draft, skip: int) -> None:
+    rest = table.slice(skip)
+    kinds = _kinds(rest)
+    for kind in pc.unique(kinds).to_pylist():
+        rows = rest.filter(pc.equal(kinds, kind)).combine_chunks()
+        fill = _FILLS.get(kind)
+        if fill is None:
+            for path in rows['attribute_path'].to_pylist():
+                draft.refuse(path, f'attributes of type {kind!r} are not known')
+        else:
+            fill(rows, contents, draft)
+
+
+def _kinds(table: Any) -> Any:
+    return pc.fill_null(table['attribute_type'], 'none')
+
+
+def _floats(rows: Any, _contents: Mapping[str, Content], draft: Draft) -> None:
+    values = [math.nan if value is None else value for value in rows['float_value'].to_pylist()]
+    draft.floats(_paths(rows), _steps(rows, draft), _times(rows), array('d', values))
+
+
+def _texts(
+    column: str,
+    text_of: Callable[[Any], str],
+    rows: Any,
+    contents: Mapping[str, Content],
+    draft: Draft,
+) -> None:
+    columns = (_paths(rows), _steps(rows, draft), _times(rows), rows[column].to_pylist())
+    points = zip(*columns, strict=True)
+    for path, step, time, value in points:
+        content = contents.get(path, 'str')
+        if value is None:
+            draft.refuse(path, 'a point has no value')
+        else:
+            draft.point(path, content, step, time, _read(content, text_of(value)))
+
+
+def _atoms(column: str, rows: Any, contents: Mapping[str, Content], draft: Draft) -> None:
+    for path, value in zip(_paths(rows), rows[column].to_pylist(), strict=True):
+        if path in contents and value is not None:
+            draft.assign(path, _read(contents[path], value))
+        else:
+            draft.assign(path, value)
+
+
+def _float_atoms(rows: Any, _contents: Mapping[str, Content], draft: Draft) -> None:
+    for path, value in zip(_paths(rows), rows['float_value'].to_pylist(), strict=True):
+        draft.assign(path, math.nan if value is None else value)
+
+
+def _datetimes(rows: Any, _contents: Mapping[str, Content], draft: Draft) -> None:
+    millis = rows['datetime_value'].cast(pa.int64()).to_pylist()
+    for path, value in zip(_paths(rows), millis, strict=True):
+        try:
+            draft.assign(path, value if value is None else EPOCH + timedelta(milliseconds=value))
+        except OverflowError:
+            draft.refuse(path, f'{value} milliseconds since 1970 are in no year up to 9999')
+
+
+def _sets(rows: Any, contents: Mapping[str, Content], draft: Draft) -> None:
+    for path, members in zip(_paths(rows), rows['string_set_value'].to_pylist(), strict=True):
+        content = contents.get(path, 'str')
+        draft.add(path, content, [_read(content, member) for member in members or ()])
+
+
+def _files(rows: Any, _contents: Mapping[str, Content], draft: Draft) -> None:
+    for path, value in zip(_paths(rows), rows['file_value'].to_pylist(), strict=True):
+        draft.assign(path, value and value['path'])
+
+
+def _read(content: Content, text: Any) -> Any:
+    """Return what was written as a text; a text that is none of that content as it is, to be
+    refused by its type.
+    """
+    try:
+        return value_of(content, text)
+    except ValueError:
+        return text
+
+
+def _histogram(value: Mapping[str, Any]) -> str:
+    return json.dumps({part: value[part] for part in ('type', 'edges', 'values')})
+
+
+def _path_of_file(value: Mapping[str, Any]) -> str:
+    return str(value['path'])
+
+
+_FILLS: dict[str, Callable[[Any, Mapping[str, Content], Draft], None]] = {
+    'float': _float_atoms,
+    'int': partial(_atoms, 'int_value'),
+    'string': partial(_atoms, 'string_value'),
+    'bool': partial(_atoms, 'bool_value'),
+    'datetime': _datetimes,
+    'string_set': _sets,
+    'float_series': _floats,
+    'string_series': partial(_texts, 'string_value', str),
+    'file': _files,
+    'file_series': partial(_texts, 'file_value', _path_of_file),
+    'histogram_series': partial(_texts, 'histogram_value', _histogram),
+}
+
+
+def _paths(rows: Any) -> list[Any]:
+    # Few that differ: each is made a str once.
+    encoded = pc.dictionary_encode(rows['attribute_path']).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    texts = encoded.dictionary.to_pylist()
+    return [None if index is None else texts[index] for index in encoded.indices.to_pylist()]
+
+
+def _steps(rows: Any, draft: Draft) -> list[float]:
+    product = pc.multiply(rows['step'], pa.scalar(Decimal(MICROS), pa.decimal128(7, 0)))
+    micros = product.cast(pa.int64()).to_pylist()
+    rounded = sum(1 for n in micros if n is not None and abs(n) > 2**53 and not _is_exact(n))
+    if rounded:
+        draft.note('steps beyond 2**53 millionths became the nearest float', rounded)
+    return [AUTOMATIC_STEP if n is None else n / MICROS for n in micros]
+
+
+def _is_exact(micros: int) -> bool:
+    return round(Fraction(micros / MICROS) * MICROS) == micros
+
+
+def _times(rows: Any) -> list[float]:
+    millis = rows['timestamp'].cast(pa.int64()).to_pylist()
+    return [NO_TIME if n is None else n / 1000 for n in millis]

@@ -1,0 +1,195 @@
+"""Writing what ``neptune_export`` reads: the files of ``neptune-exporter``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neptune_async._model.values import Content
+from neptune_async._storage.chunks import Points, expanded
+from neptune_async._transfer.files import no_utf8
+from neptune_async._transfer.holdings import Held
+from neptune_async._transfer.names import digest_name
+from neptune_async._transfer.neptune_export import EPOCH, METADATA, MICROS, SCHEMA
+from neptune_async._transfer.texts import text_of
+
+PART_BYTES = 50 * 2**20
+"""Bytes after which a part ends, as the exporter has it."""
+_GROUP_ROWS = 2**16
+_MOST_MICROS = 10**18
+"""From where on a decimal of 18 digits holds no step."""
+_MOST_MILLIS = 2**63
+
+_STEPS = 'steps were rounded to six decimal places'
+_TIMES = 'timestamps were rounded to milliseconds'
+_BEYOND = 'points have a step or a timestamp that the format has no number for'
+_EMPTY = 'series without points have no row'
+
+
+class ExportWriter:
+    """Writes experiments as runs of one project.
+
+    :ivar notes: points that are not quite as they were, by what is to be said of them.
+    :ivar missing: what is not there, likewise.
+    """
+
+    def __init__(self, folder: Path, project: str) -> None:
+        self._folder = folder / digest_name(project)
+        self._project = project
+        self.notes: Counter[str] = Counter()
+        self.missing: Counter[str] = Counter()
+
+    def write(self, experiment: str, holdings: Iterable[Held]) -> None:
+        """Write an experiment, which is there once all of it is.
+
+        :raises UnsupportedValueError: a text has no form in Parquet.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for stale in self._folder.glob(f'{digest_name(experiment)}_part_*.parquet*'):
+            stale.unlink()
+        contents: dict[str, Content] = {}
+        tables = self._merged(experiment, holdings, contents)
+        parts: list[Path] = []
+        table = next(tables, None)
+        while table is not None:
+            path = self._folder / f'{digest_name(experiment)}_part_{len(parts)}.parquet'
+            parts.append(path)
+            table = _write_part(_unfinished(path), table, tables, contents)
+        # The first part last: who sees it sees all.
+        for path in reversed(parts):
+            _unfinished(path).replace(path)
+
+    def _merged(
+        self, experiment: str, holdings: Iterable[Held], contents: dict[str, Content]
+    ) -> Iterator[Any]:
+        """Yield tables of enough rows for a row group.
+
+        :param contents: takes the contents of those paths that the schema has no type for.
+        """
+        tables: list[Any] = []
+        rows = 0
+        for held in holdings:
+            for table in self._tables(held, contents):
+                ids = [_same(text, table.num_rows) for text in (self._project, experiment)]
+                tables.append(pa.Table.from_arrays([*ids, *table.columns], schema=SCHEMA))
+                rows += table.num_rows
+            if rows >= _GROUP_ROWS:
+                yield pa.concat_tables(tables)
+                tables, rows = [], 0
+        if rows:
+            yield pa.concat_tables(tables)
+
+    def _tables(self, held: Held, contents: dict[str, Content]) -> Iterator[Any]:
+        variable = held.variable
+        try:
+            if variable.container == 'atom':
+                kind, column, value = _atom(held.value)
+                if kind == 'string' and variable.content not in ('str', 'none'):
+                    contents[variable.path] = variable.content
+                yield _table(variable.path, kind, {column: [value]}, 1)
+            elif variable.container == 'set':
+                if variable.content != 'str':
+                    contents[variable.path] = variable.content
+                members = [[text_of(member) for member in held.members]]
+                yield _table(variable.path, 'string_set', {'string_set_value': members}, 1)
+            else:
+                if variable.content == 'datetime':
+                    contents[variable.path] = 'datetime'
+                for piece in held.pieces:
+                    yield self._series(variable.path, piece)
+                if not any(map(len, held.pieces)):
+                    self.missing[_EMPTY] += 1
+        except UnicodeEncodeError as error:
+            raise no_utf8(error) from error
+
+    def _series(self, path: str, points: Points) -> Any:
+        steps = [*map(_micros, expanded(points.steps))]
+        times = [*map(_millis, points.times)]
+        kept = [
+            i
+            for i, (step, time) in enumerate(zip(steps, times, strict=True))
+            if abs(step) < _MOST_MICROS and abs(time) < _MOST_MILLIS
+        ]
+        self.missing[_BEYOND] += len(steps) - len(kept)
+        is_float = not isinstance(points.values, list)
+        values = [points.values[i] if is_float else text_of(points.values[i]) for i in kept]
+        exact_steps = expanded(points.steps)
+        self.notes[_STEPS] += sum(1 for i in kept if steps[i] / MICROS != exact_steps[i])
+        self.notes[_TIMES] += sum(1 for i in kept if times[i] / 1000 != points.times[i])
+        columns: dict[str, Sequence[Any]] = {
+            'step': [Decimal(steps[i]).scaleb(-6) for i in kept],
+            'timestamp': [times[i] for i in kept],
+            'float_value' if is_float else 'string_value': values,
+        }
+        return _table(path, 'float_series' if is_float else 'string_series', columns, len(kept))
+
+
+def _write_part(
+    path: Path, table: Any, following: Iterator[Any], contents: dict[str, Content]
+) -> Any | None:
+    """Write tables until the part is large enough; return the first of the next part, if any."""
+    unwritten: Any | None = table
+    with path.open('wb') as file, pq.ParquetWriter(file, SCHEMA, compression='snappy') as writer:
+        while unwritten is not None and file.tell() < PART_BYTES:
+            writer.write_table(unwritten)
+            unwritten = next(following, None)
+        if contents:
+            writer.add_key_value_metadata({METADATA: json.dumps(contents).encode()})
+    return unwritten
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f'{path.name}.tmp')
+
+
+def _table(path: str, kind: str, columns: dict[str, Sequence[Any]], count: int) -> Any:
+    fields = [*SCHEMA][2:]
+    given = {
+        'attribute_path': _same(path, count),
+        'attribute_type': _same(kind, count),
+        **{name: pa.array(column, SCHEMA.field(name).type) for name, column in columns.items()},
+    }
+    nulls = {field.name: pa.nulls(count, field.type) for field in fields if field.name not in given}
+    arrays = {**given, **nulls}
+    return pa.Table.from_arrays([arrays[f.name] for f in fields], schema=pa.schema(fields))
+
+
+def _same(text: str, count: int) -> Any:
+    return pa.array([text] * count, pa.string())
+
+
+def _atom(value: Any) -> tuple[str, str, Any]:
+    """Return type, column and value of an atom; what the schema has no type for is a string."""
+    if isinstance(value, bool):
+        return 'bool', 'bool_value', value
+    if isinstance(value, float):
+        return 'float', 'float_value', value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return 'int', 'int_value', value
+    if isinstance(value, datetime) and _is_plain(value):
+        return 'datetime', 'datetime_value', (value - EPOCH) // timedelta(milliseconds=1)
+    return 'string', 'string_value', None if value is None else text_of(value)
+
+
+def _is_plain(value: datetime) -> bool:
+    """Whether a datetime is whole milliseconds of UTC, and so the same when it is read back."""
+    is_utc = value.utcoffset() == timedelta(0) and not value.fold
+    return is_utc and value.microsecond % 1000 == 0
+
+
+def _micros(step: float) -> int:
+    return int(step) * MICROS if step.is_integer() else round(Fraction(step) * MICROS)
+
+
+def _millis(time: float) -> int:
+    return round(time * 1000) if math.isfinite(time * 1000) else _MOST_MILLIS

@@ -1,0 +1,148 @@
+"""The verb ``import``: from other tools, and from files that were exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neptune_async._engine.store import opened
+from neptune_async._transfer.importing import Importer, Report, RowFile
+from neptune_async.cli.exits import FAILED, OK, complain
+from neptune_async.cli.options import json_option, needing, storage_option, verb
+from neptune_async.cli.output import list_reasons, print_json, progress
+from neptune_async.exceptions import StorageError
+
+
+@click.group('import')
+def import_verb() -> None:
+    """Take experiments of other tools, or files that were exported, into a store.
+
+    Each row is stored once: an import that was interrupted goes on where it was when it is
+    begun again, and one that is repeated stores nothing. That rests on what is in the files,
+    wherever they are, and on the experiments, which are made anew once they were deleted.
+    """
+
+
+def _prefix_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option('--prefix', default='', help='Put before the name of each experiment.')
+    return option(function)
+
+
+@verb('neptune-export')
+@click.argument('folder', type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_prefix_option
+@json_option
+@storage_option
+def import_neptune_export(folder: Path, prefix: str, as_json: bool, storage: str | None) -> int:
+    """Take in what neptune-exporter wrote: all Parquet files below FOLDER.
+
+    An experiment is named as its run's id; with the project before it, as in
+    'workspace/project/RUN-1', where several projects have a run of that id. Files become
+    atoms, or series, of their paths, and histograms series of JSON.
+    """
+    with needing('arrow'):
+        from neptune_async._transfer import neptune_export
+    files = neptune_export.find_files(folder)
+    if not files:
+        raise click.UsageError(f'no .parquet file is below {folder}')
+    names = neptune_export.names_of(files)
+    total = sum(file.row_count for file in files)
+    groups = neptune_export.grouped(files)
+    return _import(groups, lambda run: prefix + names[run], total, as_json, storage)
+
+
+@verb('tensorboard')
+@click.argument('folder', type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_prefix_option
+@json_option
+@storage_option
+def import_tensorboard(folder: Path, prefix: str, as_json: bool, storage: str | None) -> int:
+    """Take in scalars and texts from TensorBoard's event files below FOLDER.
+
+    Each folder with event files is a run, and the experiment's name its path below FOLDER. All
+    points are taken in; when the files have grown, only what is new.
+    """
+    with needing('tensorboard'):
+        from neptune_async._transfer import tensorboard
+    groups = tensorboard.find_files(folder)
+    if not groups:
+        raise click.UsageError(f'no event file is below {folder}')
+    return _import(groups, lambda run: prefix + run, None, as_json, storage)
+
+
+@verb('file')
+@click.argument('file', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_prefix_option
+@json_option
+@storage_option
+def import_file(file: Path, prefix: str, as_json: bool, storage: str | None) -> int:
+    """Take in a .jsonl, .csv or .parquet file that `export` wrote."""
+    from neptune_async._transfer import files
+
+    kinds: dict[str, Callable[[Path], RowFile[str]]] = {
+        '.jsonl': files.JsonLines,
+        '.csv': files.Csv,
+        '.parquet': files.Parquet,
+    }
+    if file.suffix not in kinds:
+        raise click.UsageError(f'{file} is none of {", ".join(kinds)}')
+    with needing('arrow'):
+        opened_file = kinds[file.suffix](file)
+    return _import([[opened_file]], lambda name: prefix + name, None, as_json, storage)
+
+
+def _import(
+    groups: Sequence[Sequence[RowFile[Any]]],
+    name_of: Callable[[Any], str],
+    total: int | None,
+    as_json: bool,
+    storage: str | None,
+) -> int:
+    """Take in files, group by group, and tell what that came to."""
+    failure: StorageError | None = None
+    with opened(storage) as store, progress('rows', total) as on_rows:
+        store.open_for_writing()
+        importer: Importer[Hashable] = Importer(store, name_of, on_rows)
+        try:
+            for files in groups:
+                importer.take(files)
+        except StorageError as error:
+            failure = error
+    _tell(importer.report, as_json)
+    if failure is not None:
+        complain(f'{failure}; what was stored is left out when the same command is run again')
+    return FAILED if failure or importer.report.refused else OK
+
+
+def _tell(report: Report, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                'read': report.read,
+                'stored': report.stored,
+                'known': report.known,
+                'refused': report.refused.total(),
+                'experiments': sorted(report.experiments),
+                'kinds': report.kinds,
+                'reasons': report.refused,
+                'notes': report.notes,
+            }
+        )
+        return
+    click.echo(
+        f'{report.read:,} rows read, {report.stored:,} stored in '
+        f'{len(report.experiments):,} experiments, {report.known:,} were there already'
+    )
+    for kind, count in sorted(report.kinds.items()):
+        click.echo(f'{count:>14,}  {kind}')
+    list_reasons('as near as can be', report.notes)
+    list_reasons('not stored', report.refused)
+
+
+for command in (import_neptune_export, import_tensorboard, import_file):
+    import_verb.add_command(command)
+
+VERBS = (import_verb,)
