@@ -83,6 +83,8 @@ COLUMNS: dict[str, list[Column]] = {
     'W10': [
         Column('list', 'list all experiments, s', form=',.2f'),
         Column('show', 'show one, s', form=',.2f'),
+        Column('list_command', 'neptune-async list, s', form=',.2f'),
+        Column('show_command', 'neptune-async show, s', form=',.2f'),
         Column('compare', 'compare 1,000 x 20, s', form=',.2f'),
     ],
 }
@@ -174,4 +176,6 @@ GOALS = [
     Goal('W8 x the idle rate', 0.3, _both_busy, at_least=True),
     Goal('W10 list 10,000 experiments, s', 1.0, _ours('W10', 'list')),
     Goal('W10 show one of 10,000 experiments, s', 1.0, _ours('W10', 'show')),
+    Goal('W10 neptune-async list, s', 1.0, _ours('W10', 'list_command')),
+    Goal('W10 neptune-async show, s', 1.0, _ours('W10', 'show_command')),
 ]  # fmt: skip

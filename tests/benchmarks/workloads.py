@@ -19,6 +19,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module, metadata
 from itertools import cycle, islice
 from pathlib import Path
@@ -610,9 +611,17 @@ def browse(system: System, folder: Path, share: float) -> Measured:
         paths = [f'train/metric_{n:02}' for n in range(_COMPARED)]
         assert compare(names, paths, storage=storage).shape == (len(names), _COMPARED)
 
+    def command(*arguments: str) -> float:
+        """Return the seconds of a command, its start included."""
+        words = [sys.executable, '-m', 'neptune_async', *arguments, '--storage', str(storage)]
+        run = partial(subprocess.run, words, stdout=subprocess.DEVNULL, check=True)
+        return median(seconds_of(run) for _ in range(5))
+
     return {
         'list': median(seconds_of(listed) for _ in range(5)),
         'show': median(seconds_of(shown) for _ in range(5)),
+        'list_command': command('list'),
+        'show_command': command('show', f'run-{count // 2}'),
         'compare': median(seconds_of(compared) for _ in range(3)),
     }
 

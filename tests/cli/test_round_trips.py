@@ -267,6 +267,20 @@ def test_a_long_table_with_rows_that_fit_nothing_says_so(run: CommandLine) -> No
     assert points == [(0, 1.0, 0.5), (2, 1.0, 0.25)]
 
 
+@pytest.mark.parametrize('form', LONG)
+def test_a_series_without_points_is_kept(form: str, fresh: Callable[[], Path]) -> None:
+    folder = fresh()
+    with Experiment('a', storage=folder / 'from.db', echo=False) as exp:
+        exp['x'].log(0.5)
+        exp['texts'].log('lost')
+        exp.rewind(-1)
+    long_round_trip(form, folder, {'without variables': {}})
+    assert [*contents(folder / 'to.db')['a']] == ['texts', 'x']
+    writer = ExportWriter(folder / 'export', 'ws/proj')
+    write_all(folder / 'to.db', writer.write)
+    assert writer.missing.total() == 2
+
+
 def test_a_time_without_a_zone_is_kept(fresh: Callable[[], Path]) -> None:
     naive = datetime(2026, 10, 25, 2, 30, fold=1)
     long_round_trip('csv', fresh(), {'a': {'b/c': ('atom', naive), 'b/d': ('atom', [naive])}})
