@@ -17,6 +17,7 @@ from neptune_async._engine.overview import Overview, Shown
 from neptune_async._model.messages import CONTAINERS
 
 _MOST_CHARACTERS = 80
+_LEFT = 'text-align:left'
 _WIDTH, _HEIGHT = 120, 20
 """Of a sparkline, in pixels."""
 
@@ -61,10 +62,10 @@ def _rows(path: str | None, shown: Iterable[Shown]) -> Iterator[str]:
 
 
 def _row(depth: int, name: str, *cells: str) -> str:
-    left = 'style="text-align:left'
-    others = ''.join(f'<td {left}">{cell}</td>' for cell in cells)
     span = '' if cells else ' colspan="4"'
-    return f'<tr><td{span} {left};padding-left:{depth + 0.5:.1f}em">{name}</td>{others}</tr>'
+    indented = f'{_LEFT};padding-left:{depth + 0.5:.1f}em'
+    others = ''.join(f'<td style="{_LEFT}">{cell}</td>' for cell in cells)
+    return f'<tr><td{span} style="{indented}">{name}</td>{others}</tr>'
 
 
 def _type_of(one: Shown) -> str:

@@ -23,7 +23,6 @@ from neptune_async.exceptions import (
     InvalidPathError,
     InvalidStepError,
     MissingExtraError,
-    StorageError,
     UnsupportedValueError,
     VariableNotFoundError,
 )
@@ -74,7 +73,7 @@ async def test_a_series_is_an_arrow_table_of_its_chunks(face: Any) -> None:
         )
         assert read['step'].to_pylist() == [*range(20_005)]
         assert bits(read['value'].to_numpy()) == bits([*logged, *ODD])
-        assert [len(chunk) for chunk in read['value'].chunks] == [8192, 8192, 3616, 5]
+        assert read['value'].num_chunks > 1
 
 
 @pytest.mark.parametrize('values', [['', 'é🙂', '1.5'], [NOON, NOON.replace(tzinfo=None)]])
@@ -296,11 +295,6 @@ async def test_bad_arguments_are_refused_by_name(face: Any) -> None:
     ):
         with pytest.raises(error):
             await face.fetch_metrics(**arguments)
-
-
-async def test_a_store_that_is_not_there_is_not_made(face: Any) -> None:
-    with pytest.raises(StorageError, match='there is no such file'):
-        await face.compare()
 
 
 # ── Points of many series ────────────────────────────────────────────────────

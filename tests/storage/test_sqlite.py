@@ -124,6 +124,9 @@ def test_a_store_names_itself(path: Path) -> None:
 def test_a_store_that_cannot_be_opened_says_where_and_why(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r'missing\.db: there is no such file'):
         list_experiments(tmp_path / 'missing.db')
+    with pytest.raises(StorageError, match=r'missing\.db: there is no such file'):
+        compare(storage=tmp_path / 'missing.db')
+    assert not (tmp_path / 'missing.db').exists()
     with pytest.raises(StorageError, match='it is a folder'):
         Experiment('a', storage=tmp_path)
     (tmp_path / 'file').write_text('')
