@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,15 @@ from neptune_async._model.values import shown_step
 from neptune_async._storage.chunks import concatenated, expanded
 from neptune_async._transfer.texts import json_members, jsonable
 from neptune_async.cli.chart import LETTERS, STYLES, Line, drawn
-from neptune_async.cli.options import json_option, name_argument, needing, storage_option, verb
+from neptune_async.cli.options import (
+    chosen_names,
+    json_option,
+    matching_names,
+    name_argument,
+    needing,
+    storage_option,
+    verb,
+)
 from neptune_async.cli.output import (
     console,
     json_point,
@@ -46,7 +53,7 @@ def compare(name: Sequence[str], paths: Sequence[str], as_json: bool, storage: s
     Names and paths may be globs, as in: compare 'digits-*' -p 'params/*' -p valid/accuracy
     """
     with opened(storage) as store:
-        names = _names(store, name) if name else None
+        names = chosen_names(store, name) if name else None
         found = store.call(tables.compare, selection('names', names, checked_name), _paths(paths))
     _require(found.paths, paths, len(found.rows))
     if as_json:
@@ -179,32 +186,13 @@ def _draw_file(lines: Sequence[Line], out: Path) -> None:
 # ── Names and paths ──────────────────────────────────────────────────────────
 
 
-def _names(store: Store, wanted: Sequence[str]) -> list[str]:
-    """Return the names of experiments, for which globs may stand.
-
-    :raises ExperimentNotFoundError: one of them stands for nothing.
-    """
-    known = store.ask(lambda storage: storage.list_experiments())
-    names: dict[str, None] = {}
-    for name in wanted:
-        found = _matching(name, known)
-        if not found:
-            raise messages.experiment_not_found(name, store.location, known)
-        names.update(dict.fromkeys(found))
-    return [*names]
-
-
-def _matching(name: str, known: Sequence[str]) -> list[str]:
-    return [name] if name in known else [other for other in known if fnmatchcase(other, name)]
-
-
 def _split(store: Store, names_and_paths: Sequence[str]) -> tuple[list[str], Sequence[str]]:
     """Return the names at the front, and the paths behind them: at least one of each."""
     known = store.ask(lambda storage: storage.list_experiments())
     count = 1
-    while count < len(names_and_paths) - 1 and _matching(names_and_paths[count], known):
+    while count < len(names_and_paths) - 1 and matching_names(names_and_paths[count], known):
         count += 1
-    names = _names(store, names_and_paths[:count])
+    names = chosen_names(store, names_and_paths[:count])
     if count == len(names_and_paths):
         raise click.UsageError('name at least one path, too')
     return names, names_and_paths[count:]

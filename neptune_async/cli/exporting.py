@@ -17,7 +17,7 @@ from neptune_async._transfer.holdings import Held, holdings
 from neptune_async._transfer.long_rows import Row, rows_of
 from neptune_async._transfer.names import unfinished
 from neptune_async.cli.exits import FAILED, OK, complain
-from neptune_async.cli.options import name_argument, needing, storage_option, verb
+from neptune_async.cli.options import chosen_names, name_argument, needing, storage_option, verb
 from neptune_async.cli.output import list_reasons, progress
 from neptune_async.exceptions import UnsupportedValueError
 
@@ -73,7 +73,7 @@ class ExperimentWriter(Protocol):
 def export_verb(
     name: Sequence[str], form: str, out: Path | None, project: str, force: bool, storage: str | None
 ) -> int:
-    """Write experiments to files: those of each NAME, or all.
+    """Write experiments to files: those of each NAME, which may be a glob, or all.
 
     What is written is there once it is whole. What a format cannot hold is counted on stderr,
     and the exit code is 1 then.
@@ -83,10 +83,8 @@ def export_verb(
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise click.UsageError(f'{out} is there already; name another, or say --force')
     with opened(storage) as store:
-        if name:
-            experiments = [store.find(one) for one in dict.fromkeys(name)]
-        else:
-            experiments = store.ask(lambda s: s.find_experiments())
+        names = chosen_names(store, name) if name else None
+        experiments = store.ask(lambda storage: storage.find_experiments(names))
         with progress('experiments', len(experiments)) as on_experiment:
             contents = _told(holdings(store, experiments), on_experiment)
             try:

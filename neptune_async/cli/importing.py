@@ -11,12 +11,12 @@ import click
 from neptune_async._engine.store import opened
 from neptune_async._transfer.importing import Importer, Report, RowFile
 from neptune_async.cli.exits import FAILED, OK, complain
-from neptune_async.cli.options import json_option, needing, storage_option, verb
+from neptune_async.cli.options import EXIT_CODES, json_option, needing, storage_option, verb
 from neptune_async.cli.output import list_reasons, print_json, progress
 from neptune_async.exceptions import StorageError
 
 
-@click.group('import')
+@click.group('import', epilog=EXIT_CODES)
 def import_verb() -> None:
     """Take experiments of other tools, or files that were exported, into a store.
 

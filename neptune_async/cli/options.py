@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import click
 
-from neptune_async._engine.store import opened
+from neptune_async._engine.store import Store, opened
 from neptune_async._model import messages
 from neptune_async._storage.base import ExperimentSummary
 from neptune_async.cli.bare import STORAGE_HELP
@@ -93,3 +94,23 @@ def needing(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise messages.missing_extra(str(error.name), extra) from None
+
+
+def chosen_names(store: Store, wanted: Sequence[str]) -> list[str]:
+    """Return the names of experiments, for which globs may stand.
+
+    :raises ExperimentNotFoundError: one of them stands for nothing.
+    """
+    known = store.ask(lambda storage: storage.list_experiments())
+    names: dict[str, None] = {}
+    for name in wanted:
+        found = matching_names(name, known)
+        if not found:
+            raise messages.experiment_not_found(name, store.location, known)
+        names.update(dict.fromkeys(found))
+    return [*names]
+
+
+def matching_names(name: str, known: Sequence[str]) -> list[str]:
+    """Return the names that one that is given stands for: itself, or those that a glob matches."""
+    return [name] if name in known else [other for other in known if fnmatchcase(other, name)]

@@ -217,6 +217,8 @@ def test_the_verbs_move_a_store_through_every_form(run: CommandLine, store: Path
         {'experiment': 'digits-2', 'path': 'params/lr', 'container': 'atom', 'content': 'float',
          'value': 0.2}
     ]  # fmt: skip
+    matched = run('export', '*-2', 'digits-1', '--format', 'jsonl').lines
+    assert {line['experiment'] for line in matched} == {'digits-1', 'digits-2'}
     assert not [*run.folder.glob('*.tmp')]
 
     exported = run('export', '--format', 'neptune-export', '--out', 'export')
@@ -236,6 +238,7 @@ def test_the_verbs_move_a_store_through_every_form(run: CommandLine, store: Path
 def test_export_says_what_is_wrong_or_left_out(run: CommandLine, store: Path) -> None:
     unknown = run('export', 'digits-3', '--format', 'csv')
     assert unknown.code == 2 and "did you mean 'digits-2'" in unknown.err
+    assert run('export', 'nothing-*', '--format', 'csv').code == 2
     nowhere = run('export', '--format', 'parquet')
     assert nowhere.code == 2 and '--out' in nowhere.err
     folder = run('export', '--format', 'csv', '--out', 'no/folder/x.csv')

@@ -64,7 +64,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: CommandLine, store: Path)
 
 
 def test_help_tells_verbs_options_and_exit_codes(run: CommandLine) -> None:
-    for arguments in (['--help'], ['list', '-h']):
+    for arguments in (['--help'], ['list', '-h'], ['import', '--help']):
         told = run(*arguments)
         assert told.code == 0 and 'Exit codes: 0' in told.out
     assert run('--version').out.split()[-1] == neptune_async.__version__
