@@ -459,11 +459,3 @@ def test_the_arguments_are_those_of_1_14() -> None:
         'capture_traceback', 'git_ref', 'dependencies', 'async_lag_callback',
         'async_lag_threshold', 'async_no_progress_callback', 'async_no_progress_threshold',
     ]  # fmt: skip
-
-
-def test_without_pandas_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, 'pandas', None)
-    with neptune.init_run(mode='debug') as run:
-        run['loss'].append(1.0)
-        with pytest.raises(ImportError, match='pip install pandas'):
-            run['loss'].fetch_values()

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neptune_async import Atom, ExperimentView, Series, Set
@@ -206,21 +205,10 @@ class Handler:
         """Return the series as a pandas ``DataFrame``: step, value, and the timestamp in local
         time.
 
-        :raises ImportError: there is no pandas.
+        :raises ImportError: pandas is not installed.
         """
-        points = self._view.all(with_steps=True, with_timestamps=True)
-        try:
-            pandas: Any = import_module('pandas')
-        except ImportError as error:
-            raise ImportError(
-                'fetch_values returns a pandas DataFrame: pip install pandas; '
-                f'run.experiment[{self._path!r}].all(with_steps=True) returns a list'
-            ) from error
-        frame = pandas.DataFrame(points, columns=['step', 'timestamp', 'value'])
-        frame['timestamp'] = [
-            datetime.fromtimestamp(timestamp)  # noqa: DTZ006 - local time, as in 1.x
-            for _, timestamp, _ in points
-        ]
+        frame = self._view.to_pandas().reset_index()
+        frame['timestamp'] = frame['timestamp'].map(datetime.fromtimestamp)  # local, as in 1.x
         return frame[['step', 'value', 'timestamp'] if include_timestamp else ['step', 'value']]
 
     def field_type(self) -> str:
