@@ -18,7 +18,7 @@ import json
 import math
 import operator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, TypeAlias
 
 from neptune_async.exceptions import (
@@ -221,7 +221,16 @@ def _tagged(value: Any) -> Any:
 def _untagged(tagged: dict[str, Any]) -> Any:
     if 'int' in tagged:
         return int(tagged['int'], 16)
-    return datetime.fromisoformat(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+    return _moment(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is timezone.utc and not text.endswith('+00:00'):
+        # CPython takes an offset of less than a second, as +00:00:00.000001, for none.
+        size = timedelta(microseconds=int(text[-6:]))
+        moment = moment.replace(tzinfo=timezone(-size if text[-16] == '-' else size))
+    return moment
 
 
 _UNSUPPORTED: Any = object()

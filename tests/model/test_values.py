@@ -560,6 +560,8 @@ atoms = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5), max_lea
 @example([math.nan, math.inf, -math.inf, -0.0, 5e-324])
 @example(datetime(1, 1, 1))
 @example(datetime.max)
+@example(datetime(2020, 7, 6, tzinfo=timezone(timedelta(microseconds=1))))
+@example(datetime(2020, 7, 6, tzinfo=timezone(timedelta(microseconds=-1))))
 @example([True, 1, 1.0, '1', None])
 def test_what_an_atom_accepts_is_stored_bit_for_bit(value: Any) -> None:
     accepted = atom_value(value)
