@@ -309,7 +309,8 @@ def _as_stride(steps: array[float]) -> Stride | None:
 
 
 def _ends_at(steps: array[float], first: float, stride: float) -> bool:
-    last = first + stride * (len(steps) - 1)
+    # In ints: beyond 2**53 two steps that follow each other are the same float.
+    last = int(first) + int(stride) * (len(steps) - 1)
     return steps[-1] == last and abs(last) <= MAX_STEP
 
 

@@ -112,6 +112,13 @@ def test_damage_is_an_error_or_the_wrong_length_is(
         unpacked(chunk)
 
 
+def test_steps_that_have_come_as_far_as_steps_go_are_unpacked_as_they_were() -> None:
+    steps = array('d', [2.0**53 - 2, 2.0**53 - 1, 2.0**53, 2.0**53])
+    columns = Columns(array('d', [2.0] * 4), steps[:], array('d', [0.0] * 4), array('d', [0.0] * 4))
+    points = unpacked(packed(resolved(columns, SeriesEnd()), SeriesEnd()))
+    assert expanded(points.steps) == steps
+
+
 @pytest.mark.parametrize('form', ['f8+zlib', 'ulp', 'json', 'json+zlib'])
 def test_a_column_of_another_form_is_an_error(form: Any) -> None:
     chunk = packed(Points(Stride(0.0, 1.0, 2), array('d', [1.0, 2.0]), ['a', 'b']), SeriesEnd())
