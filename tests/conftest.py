@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres_server import PostgresServer
 
 COUNTS = ('trials', 'lost', 'doubled', 'hung')
 
@@ -29,6 +30,17 @@ def pytest_configure(config: pytest.Config) -> None:
         'unmeasured: coverage does not measure the scripts, since a Ctrl-C may leave its lock '
         'held, since they would take minutes, or run as a user who may not write what is measured',
     )
+
+
+@pytest.fixture(scope='session')
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, for all tests that do not harm it."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

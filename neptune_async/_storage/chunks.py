@@ -270,14 +270,14 @@ def resolved(columns: Columns, end: SeriesEnd) -> Points:
     """
     return Points(
         _resolved_steps(columns.steps, end.largest_step),
-        _resolved_times(columns.times, columns.keys, end.last_time),
+        resolved_times(columns.times, columns.keys, end.last_time),
         columns.values,
     )
 
 
 def _resolved_steps(steps: array[float], largest: float) -> Stride | array[float]:
     count = len(steps)
-    if steps.tobytes() == _NAN_BYTES * count and _counts_up(largest, count):
+    if all_automatic(steps) and _counts_up(largest, count):
         return Stride(_following(largest), 1.0, count)
     # NaN in, NaN out: a sum without one has no automatic step among its terms.
     if math.isnan(sum(steps)):
@@ -285,7 +285,12 @@ def _resolved_steps(steps: array[float], largest: float) -> Stride | array[float
             if step != step:
                 steps[i] = step = _following(largest)
             largest = max(largest, step)
-    return _as_stride(steps) or steps
+    return as_stride(steps) or steps
+
+
+def all_automatic(steps: array[float]) -> bool:
+    """Whether no step was given."""
+    return steps.tobytes() == _NAN_BYTES * len(steps)
 
 
 def _following(largest: float) -> float:
@@ -297,7 +302,8 @@ def _counts_up(largest: float, count: int) -> bool:
     return largest == -math.inf or (largest.is_integer() and abs(largest) + count <= MAX_STEP)
 
 
-def _as_stride(steps: array[float]) -> Stride | None:
+def as_stride(steps: array[float]) -> Stride | None:
+    """Return steps as first, stride and count if they are regular, integral and exact."""
     count = len(steps)
     first = steps[0]
     stride = steps[1] - first if count > 1 else 1.0
@@ -314,7 +320,8 @@ def _ends_at(steps: array[float], first: float, stride: float) -> bool:
     return steps[-1] == last and abs(last) <= MAX_STEP
 
 
-def _resolved_times(times: array[float], keys: array[float], last: float) -> array[float]:
+def resolved_times(times: array[float], keys: array[float], last: float) -> array[float]:
+    """Return timestamps of which no automatic one is before the one before it."""
     in_order = times[0] >= last and _never_decreases(times)
     if not in_order:
         for i, key in enumerate(keys):
@@ -459,7 +466,7 @@ def concatenated(pieces: Sequence[Points]) -> Points:
         steps += expanded(piece.steps)
         times += piece.times
         values += piece.values  # type: ignore[operator]  # a series has one kind of values
-    return Points(_as_stride(steps) or steps, times, values)
+    return Points(as_stride(steps) or steps, times, values)
 
 
 def expanded(steps: Stride | array[float]) -> array[float]:

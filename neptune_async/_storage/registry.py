@@ -47,7 +47,10 @@ def resolve(storage: str | os.PathLike[str] | None) -> str:
         return MEMORY
     if not _SCHEME.match(named):
         return f'sqlite:///{os.path.realpath(named)}'
-    if named.startswith('sqlite://'):
+    scheme, _, rest = named.partition('://')
+    if scheme == 'postgres':
+        return f'postgresql://{rest}'
+    if scheme == 'sqlite':
         return f'sqlite:///{os.path.realpath(_sqlite_path(named))}'
     return named
 
@@ -60,14 +63,29 @@ def create(url: str) -> Storage:
     scheme = url.partition('://')[0]
     if scheme == 'sqlite':
         return SQLiteStorage(url.removeprefix('sqlite://').removeprefix('/'))
+    if scheme == 'postgresql':
+        return _postgres_storage(url)
     for entry_point in entry_points(group=ENTRY_POINTS):
         if entry_point.name == scheme:
             factory: StorageFactory = entry_point.load()
             return factory(url)
     raise InvalidStorageError(
-        f"no storage is known for the scheme {scheme!r}; give a path, ':memory:' or "
-        "'sqlite:///runs.db', or install the package that brings it"
+        f"no storage is known for the scheme {scheme!r}; give a path, ':memory:', "
+        "'sqlite:///runs.db' or 'postgresql://user@host/db', or install the package that brings it"
     )
+
+
+def _postgres_storage(url: str) -> Storage:
+    try:
+        from neptune_async._storage.postgres import PostgresStorage
+    except ModuleNotFoundError as error:
+        if error.name != 'asyncpg':
+            raise
+        raise InvalidStorageError(
+            'a store in PostgreSQL needs asyncpg, which is not installed; '
+            "run pip install 'neptune-async[postgres]'"
+        ) from None
+    return PostgresStorage(url)
 
 
 def _sqlite_path(url: str) -> str:

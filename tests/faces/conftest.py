@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
 
 import neptune_async
 from neptune_async import AsyncExperiment, Experiment, aio, delete_experiment, list_experiments
@@ -62,8 +63,8 @@ FACES = {
     'async-asyncio': (True, 'asyncio'),
     'async-trio': (True, 'trio'),
 }
-STORES = {'sqlite': lambda folder: str(folder / 'experiments.db')}
-"""What makes the storage argument of a kind of store, for tests to be run on each."""
+STORES = ('sqlite', 'postgres')
+"""The kinds of stores, for tests to be run on each."""
 
 
 @pytest.fixture(params=FACES)
@@ -78,8 +79,13 @@ def anyio_backend(face_name: str) -> str:
 
 
 @pytest.fixture(params=STORES)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What names a new store."""
+    if request.param == 'sqlite':
+        return str(tmp_path / 'experiments.db')
+    monkeypatch.chdir(tmp_path)  # where what it cannot store is spilled
+    server: PostgresServer = request.getfixturevalue('postgres')
+    return server.url()
 
 
 @pytest.fixture

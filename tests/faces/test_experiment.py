@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import anyio
+import postgres_server
 import pytest
 
 from neptune_async import AsyncExperiment, Atom, Experiment, Namespace, Series, Set
@@ -37,6 +38,10 @@ pytestmark = pytest.mark.anyio
 @contextmanager
 def locked(storage: str) -> Any:
     """Hold the store as another process might."""
+    if '://' in storage:
+        with postgres_server.locked(storage):
+            yield
+        return
     connection = sqlite3.connect(storage, isolation_level=None)
     connection.execute('BEGIN IMMEDIATE')
     try:
@@ -44,6 +49,15 @@ def locked(storage: str) -> Any:
     finally:
         connection.execute('ROLLBACK')
         connection.close()
+
+
+def rows(storage: str, query: str) -> list[Any]:
+    """Look into the store without the library."""
+    if '://' in storage:
+        with postgres_server.session(storage) as session:
+            return session.rows(query)
+    with closing(sqlite3.connect(storage)) as connection:
+        return connection.execute(query).fetchall()
 
 
 async def test_names_are_made_where_none_is_given(face: Any) -> None:
@@ -453,9 +467,7 @@ async def test_a_conflict_that_only_storage_sees_is_rejected_and_told(
             exp['clash'].log(4.0)
         exp['same'].log(4.0)
         assert await face.get(exp['same'].tail, 1) == [4.0]
-    with closing(sqlite3.connect(storage)) as connection:
-        rows = connection.execute('SELECT path, count FROM rejected').fetchall()
-    assert rows == [('clash', 2)]
+    assert rows(storage, 'SELECT path, count FROM rejected') == [('clash', 2)]
 
 
 DELETER = """
@@ -495,9 +507,9 @@ async def test_an_experiment_pickles(face: Any) -> None:
         await face.close(again)
 
 
-async def test_representations_name_what_they_are(face: Any) -> None:
+async def test_representations_name_what_they_are(face: Any, storage: str) -> None:
     async with face.open() as exp:
-        assert "'NPT-1'" in repr(exp) and 'experiments.db' in repr(exp)
+        assert "'NPT-1'" in repr(exp) and storage in repr(exp)
         assert "'a/b'" in repr(exp['a/b']) and 'NPT-1' in repr(exp['a/b'])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -25,23 +24,18 @@ from neptune_async import (
     list_experiments,
 )
 from neptune_async._model.operations import (
-    AUTOMATIC_STEP,
-    POINT,
     Assign,
     Batch,
     CreateVariable,
-    Part,
     Variable,
-    point_key,
 )
-from neptune_async._storage.base import StaleEpoch, VariableConflict, Window
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
 from neptune_async._storage.sqlite import storage as storage_module
 from neptune_async._storage.sqlite.compaction import compact_log
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async.exceptions import RejectedOperationsError, StorageError, StorageFormatError
 
-LOSS = Variable(1, 'loss', 'series', 'float')
+from .batches import part, values
 
 
 @pytest.fixture
@@ -63,21 +57,6 @@ def rows(path: Path, query: str) -> list[Any]:
         return connection.execute(query).fetchall()
     finally:
         connection.close()
-
-
-def part(experiment: Any, values: list[float], *, creates: bool = False) -> Part:
-    points = array('d')
-    for value in values:
-        points.frombytes(POINT.pack(point_key(LOSS.id), AUTOMATIC_STEP, value, value))
-    operations: list[Any] = [CreateVariable(LOSS)] if creates else []
-    return Part(
-        experiment.id, experiment.name, experiment.epoch, operations, points, count=len(values)
-    )
-
-
-async def values(storage: SQLiteStorage, experiment: Any) -> list[float]:
-    reading = await storage.read_series(experiment.id, 'loss', Window(), True, True)
-    return [value for piece in reading.pieces for value in piece.values] if reading else []
 
 
 @pytest.mark.failure('F31', 'the file is no database')
@@ -207,26 +186,12 @@ def test_damage_is_told_and_not_read(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_batch_that_is_sent_twice_is_stored_once(store: SQLiteStorage) -> None:
+async def test_a_batch_that_does_not_follow_the_last_is_refused(store: SQLiteStorage) -> None:
     experiment = await store.create_experiment('a')
-    batch = Batch(b'w' * 16, 1, [part(experiment, [1.0, 2.0], creates=True)])
-    await store.write(batch)
-    await store.write(batch)
-    assert await values(store, experiment) == [1.0, 2.0]
+    await store.write(Batch(b'w' * 16, 1, [part(experiment, [1.0], creates=True)]))
     with pytest.raises(StorageError, match='does not follow'):
         await store.write(Batch(b'w' * 16, 3, [part(experiment, [3.0])]))
-    await store.write(Batch(b'w' * 16, 2, [part(experiment, [3.0])]))
-    assert await values(store, experiment) == [1.0, 2.0, 3.0]
-
-
-@pytest.mark.asyncio
-async def test_the_last_batch_of_a_writer_is_known(store: SQLiteStorage) -> None:
-    experiment = await store.create_experiment('a')
-    assert await store.last_batch(b'w' * 16) == 0
-    for number in (1, 2):
-        await store.write(Batch(b'w' * 16, number, [part(experiment, [1.0], creates=number == 1)]))
-    assert await store.last_batch(b'w' * 16) == 2
-    assert await store.last_batch(b'v' * 16) == 0
+    assert await values(store, experiment) == [1.0]
 
 
 @pytest.mark.asyncio
@@ -240,24 +205,6 @@ async def test_a_synced_write_and_a_sync_change_nothing_that_is_read(
         await store.sync()
     assert await values(store, experiment) == [1.0, 2.0, 3.0, 4.0]
     assert rows(path, 'PRAGMA application_id') == [(APPLICATION_ID,)]
-
-
-@pytest.mark.asyncio
-async def test_a_conflict_or_an_old_epoch_stores_nothing(store: SQLiteStorage) -> None:
-    experiment = await store.create_experiment('a')
-    await store.write(Batch(b'w' * 16, 1, [part(experiment, [1.0], creates=True)]))
-    clash = part(experiment, [2.0])
-    clash.operations = [CreateVariable(Variable(2, 'loss', 'atom', 'int'))]
-    with pytest.raises(VariableConflict) as conflict:
-        await store.write(Batch(b'v' * 16, 1, [clash]))
-    assert conflict.value.found == {(experiment.id, 2): LOSS}
-    stale = part(experiment, [2.0])
-    stale.epoch = 7
-    with pytest.raises(StaleEpoch):
-        await store.write(Batch(b'v' * 16, 1, [stale]))
-    assert await values(store, experiment) == [1.0]
-    assert await store.write(Batch(b'v' * 16, 1, [part(experiment, [2.0])]))
-    assert await values(store, experiment) == [1.0, 2.0]
 
 
 @pytest.mark.asyncio
@@ -351,24 +298,6 @@ def test_chunks_that_were_cut_are_packed_as_if_nothing_had_been_cut(path: Path) 
 
 
 @pytest.mark.asyncio
-async def test_two_compactions_at_a_time_lose_and_double_nothing(
-    path: Path, store: SQLiteStorage
-) -> None:
-    other = SQLiteStorage(str(path))
-    await other.open(writable=True)
-    try:
-        experiment = await store.create_experiment('a')
-        await store.write(Batch(b'w' * 16, 1, [part(experiment, [0.0], creates=True)]))
-        for number in range(1, 30):
-            await other.write(Batch(b'v' * 16, number, [part(experiment, [number - 0.5])]))
-            await store.write(Batch(b'w' * 16, number + 1, [part(experiment, [float(number)])]))
-            await (store if number % 3 else other).compact('everything')
-        assert await values(store, experiment) == [n / 2 for n in range(59)]
-    finally:
-        await other.close()
-
-
-@pytest.mark.asyncio
 async def test_a_compaction_that_is_interrupted_changes_nothing(
     path: Path, store: SQLiteStorage
 ) -> None:
@@ -418,20 +347,6 @@ def test_what_is_overdue_is_merged_while_more_is_logged(
         ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
         assert logged <= 2 * 10 * storage_module._OVERDUE
         assert exp['x'].all() == [*range(1_000)]
-
-
-@pytest.mark.asyncio
-async def test_a_tail_reads_the_last_chunks_only(store: SQLiteStorage) -> None:
-    experiment = await store.create_experiment('a')
-    many = [float(value) for value in range(50_000)]
-    await store.write(Batch(b'w' * 16, 1, [part(experiment, many, creates=True)]))
-    while await store.compact('everything'):
-        pass
-    await store.write(Batch(b'w' * 16, 2, [part(experiment, [-1.0])]))
-    reading = await store.read_series(experiment.id, 'loss', Window(last=10), True, True)
-    assert reading is not None
-    assert reading.end == 50_001
-    assert 10 <= sum(map(len, reading.pieces)) < 10_000
 
 
 @pytest.mark.asyncio

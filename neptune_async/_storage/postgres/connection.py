@@ -1,0 +1,101 @@
+"""The connection to a PostgreSQL server: made when it is needed, and anew when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import anyio
+import asyncpg
+
+from neptune_async._storage.postgres.faults import translated
+from neptune_async._storage.postgres.url import Address
+from neptune_async.exceptions import InvalidStorageError, StorageError
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+_GOODBYE = 2.0
+"""Seconds that a server has to close a connection."""
+
+
+class Server:
+    """The one connection of a store, which tasks use one after the other.
+
+    Whatever cuts a statement short, a timeout or a cancellation, leaves open whether the server
+    carries it out: the connection is given up then, and the next statement makes another.
+
+    :param prepare: what to do first with each new connection.
+    """
+
+    def __init__(
+        self, address: Address, prepare: Callable[[asyncpg.Connection], Awaitable[None]]
+    ) -> None:
+        self._address = address
+        self._prepare = prepare
+        self._connection: asyncpg.Connection | None = None
+        self._lock = anyio.Lock()
+
+    async def run(
+        self,
+        function: Callable[Concatenate[asyncpg.Connection, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a coroutine function with the connection before its arguments.
+
+        :raises StorageError: there is no connection to be had, or it fails.
+        """
+        async with self._lock:
+            try:
+                return await function(await self._connected(), *args, **kwargs)
+            except (asyncpg.PostgresError, asyncpg.DataError) as error:
+                raise translated(error, self._address.location) from error
+            except StorageError:
+                self.drop()
+                raise
+            except (Exception, anyio.get_cancelled_exc_class()) as error:
+                self.drop()
+                if not isinstance(error, Exception):
+                    raise
+                raise translated(error, self._address.location) from error
+
+    def drop(self) -> None:
+        """Give the connection up, whatever state it is in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Take leave of the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await connection.close(timeout=_GOODBYE)
+                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    connection.terminate()
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+            await self._prepare(self._connection)
+        return self._connection
+
+    async def _connect(self) -> asyncpg.Connection:
+        address = self._address
+        try:
+            return await asyncpg.connect(
+                address.url,
+                timeout=address.connect_timeout,
+                command_timeout=address.command_timeout,
+                server_settings=dict(address.settings),
+            )
+        except asyncpg.ClientConfigurationError as error:
+            raise StorageError(f'cannot open the store {address.location}: {error}') from error
+        except ValueError:
+            # What it quotes may be a part of the password.
+            raise InvalidStorageError(
+                f'{address.location} is not understood; quote what is special in a password, as '
+                'urllib.parse.quote does'
+            ) from None

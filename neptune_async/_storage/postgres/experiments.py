@@ -1,0 +1,64 @@
+"""The list of experiments of a PostgreSQL store."""
+
+from __future__ import annotations
+
+import os
+
+import asyncpg
+
+from neptune_async._storage.base import ExperimentRecord
+
+
+async def create(connection: asyncpg.Connection, name: str | None) -> ExperimentRecord | None:
+    """Make an experiment; without a name the next free one, else None if the name is taken."""
+    while True:
+        wanted = await _free_name(connection) if name is None else name
+        record = await _create(connection, wanted)
+        if record is not None or name is not None:
+            return record
+
+
+async def find(connection: asyncpg.Connection, name: str) -> ExperimentRecord | None:
+    """Return the experiment of that name."""
+    row = await connection.fetchrow(
+        'SELECT e.id, e.name, p.epoch FROM experiments e JOIN epochs p ON p.experiment_id = e.id '
+        'WHERE e.name = $1',
+        name,
+    )
+    return row and ExperimentRecord(*row)
+
+
+async def found_or_made(connection: asyncpg.Connection, name: str) -> ExperimentRecord:
+    """Return the experiment of that name, which is made if there is none."""
+    while True:
+        record = await find(connection, name) or await _create(connection, name)
+        if record is not None:
+            return record
+
+
+async def names(connection: asyncpg.Connection) -> list[str]:
+    """Return all names, in the order in which they were made."""
+    rows = await connection.fetch('SELECT name FROM experiments ORDER BY created, id')
+    return [row['name'] for row in rows]
+
+
+async def delete(connection: asyncpg.Connection, name: str) -> bool:
+    """Delete an experiment with all that it holds; False if there is none."""
+    deleted: bool = await connection.fetchval('SELECT delete_experiment($1)', name)
+    return deleted
+
+
+async def _create(connection: asyncpg.Connection, name: str) -> ExperimentRecord | None:
+    # Drawn, not counted: a sequence is what all machines of a cluster would have to share.
+    drawn = int.from_bytes(os.urandom(8), 'little') >> 2
+    made = await connection.fetchval('SELECT create_experiment($1, $2)', drawn, name)
+    return None if made is None else ExperimentRecord(made, name, 0)
+
+
+async def _free_name(connection: asyncpg.Connection) -> str:
+    """Return 'EXP-1', or one more than the largest number there is."""
+    largest = await connection.fetchval(
+        'SELECT max(substr(name, 5)::numeric) FROM experiments '
+        'WHERE name COLLATE "C" ~ \'^EXP-[1-9][0-9]*$\''
+    )
+    return f'EXP-{int(largest or 0) + 1}'

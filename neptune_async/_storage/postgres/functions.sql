@@ -1,0 +1,436 @@
+-- What a batch calls, so that it is one round trip. Whatever keeps a batch from being stored is
+-- raised with a code of ours (see faults.py), which undoes all of it.
+
+-- Whether a batch is the next one of its writer, for an experiment as its sender knows it.
+--
+-- named:    the experiment's id as the sender knows it, which may have been deleted and made anew
+-- after:    a batch of the writer that is known to be stored for the experiment; 0 for none
+-- expected: how often variables were deleted from it when the sender last looked
+CREATE FUNCTION begin_part(
+    named bigint, experiment bigint, expected integer, deletes boolean,
+    writer bytea, number bigint, after bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found_epoch integer;
+BEGIN
+    IF after > 0 AND NOT EXISTS (
+        SELECT FROM writers WHERE experiment_id = named AND id = writer AND last_batch >= after
+    ) THEN
+        RAISE EXCEPTION 'batch % of a writer was stored, and is not there any more', after
+        USING ERRCODE = 'NA004';
+    END IF;
+    -- A first attempt that is still going on holds the row: this waits until it has come to its
+    -- end, and then finds the batch stored or not.
+    INSERT INTO writers AS w (experiment_id, id, last_batch) VALUES (named, writer, number)
+    ON CONFLICT (experiment_id, id) DO UPDATE SET last_batch = excluded.last_batch
+    WHERE w.last_batch < excluded.last_batch;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the batch is stored' USING ERRCODE = 'NA003';
+    END IF;
+    -- Batches hold the row together, a deletion holds it alone.
+    IF deletes THEN
+        SELECT epoch INTO found_epoch FROM epochs WHERE experiment_id = experiment FOR UPDATE;
+    ELSE
+        SELECT epoch INTO found_epoch FROM epochs WHERE experiment_id = experiment FOR SHARE;
+    END IF;
+    IF found_epoch IS DISTINCT FROM expected THEN
+        RAISE EXCEPTION 'variables were deleted'
+        USING ERRCODE = 'NA002', DETAIL = named::text;
+    END IF;
+END $$;
+
+-- Make variables, unless equal ones are there.
+CREATE FUNCTION create_variables(
+    named bigint, experiment bigint, ids bigint[], paths text[], containers text[], contents text[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    made integer;
+    conflicts jsonb;
+BEGIN
+    -- In the order of the paths: of two that make the same variables none waits for the other.
+    INSERT INTO variables (experiment_id, id, path, container, content)
+    SELECT experiment, wanted.*
+    FROM unnest(ids, paths, containers, contents) AS wanted (id, path, container, content)
+    ORDER BY wanted.path
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    IF made < cardinality(ids) THEN
+        -- A path that has no variable now has an id that is taken, by chance: ids are drawn
+        -- without asking the store.
+        SELECT jsonb_agg(jsonb_build_array(
+            wanted.id,
+            coalesce(v.id, free.id),
+            wanted.path,
+            coalesce(v.container, wanted.container),
+            coalesce(v.content, wanted.content)
+        )) INTO conflicts
+        FROM unnest(ids, paths, containers, contents) AS wanted (id, path, container, content)
+        LEFT JOIN variables v ON v.experiment_id = experiment AND v.path = wanted.path
+        CROSS JOIN (
+            SELECT max(id) + 1 AS id FROM variables WHERE experiment_id = experiment
+        ) AS free
+        WHERE v.id IS DISTINCT FROM wanted.id;
+        IF conflicts IS NOT NULL THEN
+            RAISE EXCEPTION 'others made variables'
+            USING ERRCODE = 'NA001', DETAIL = jsonb_build_array(named, conflicts)::text;
+        END IF;
+    END IF;
+    INSERT INTO series (experiment_id, variable_id)
+    SELECT experiment, wanted.id
+    FROM unnest(ids, containers) AS wanted (id, container)
+    WHERE wanted.container = 'series'
+    ORDER BY wanted.id
+    ON CONFLICT DO NOTHING;
+END $$;
+
+-- Delete the variable at a path and all below it.
+CREATE FUNCTION delete_variables(experiment bigint, gone_path text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    gone bigint[];
+BEGIN
+    gone := ARRAY(
+        SELECT id FROM variables
+        WHERE experiment_id = experiment AND (
+            path = gone_path
+            -- '0' is the character after '/'.
+            OR (path >= (gone_path || '/') COLLATE "C" AND path < (gone_path || '0') COLLATE "C")
+        )
+    );
+    IF gone = '{}' THEN
+        RETURN;
+    END IF;
+    DELETE FROM chunks WHERE experiment_id = experiment AND variable_id = ANY (gone);
+    DELETE FROM series WHERE experiment_id = experiment AND variable_id = ANY (gone);
+    DELETE FROM atoms WHERE experiment_id = experiment AND variable_id = ANY (gone);
+    DELETE FROM members WHERE experiment_id = experiment AND variable_id = ANY (gone);
+    DELETE FROM variables WHERE experiment_id = experiment AND id = ANY (gone);
+    UPDATE epochs SET epoch = epoch + 1 WHERE experiment_id = experiment;
+END $$;
+
+-- What tells equal members of a set: 0.0 and -0.0 are equal, and not the same bytes.
+CREATE FUNCTION digest_of(member bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT sha256(CASE WHEN member = '-0.0'::bytea THEN '0.0'::bytea ELSE member END)
+$$;
+
+-- Apply operations, one kind after the other.
+--
+-- kinds, ends: the kind of each run of rows, and its last row
+-- The rows have what their kind needs: id, path, container, content, value.
+CREATE FUNCTION apply_operations(
+    named bigint, experiment bigint, kinds text[], ends integer[],
+    ids bigint[], paths text[], containers text[], contents text[], payloads bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    a integer := 1;
+    z integer;
+BEGIN
+    FOR run IN 1 .. cardinality(kinds) LOOP
+        z := ends[run];
+        CASE kinds[run]
+        WHEN 'CreateVariable' THEN
+            PERFORM create_variables(
+                named, experiment, ids[a:z], paths[a:z], containers[a:z], contents[a:z]
+            );
+        WHEN 'Assign' THEN
+            INSERT INTO atoms (experiment_id, variable_id, value)
+            SELECT experiment, given.*
+            FROM unnest(ids[a:z], payloads[a:z]) AS given (id, value)
+            ON CONFLICT (experiment_id, variable_id) DO UPDATE SET value = excluded.value;
+            PERFORM set_contents(experiment, ids[a:z], contents[a:z]);
+        WHEN 'AddMembers' THEN
+            INSERT INTO members (experiment_id, variable_id, digest, member)
+            SELECT experiment, given.id, digest_of(given.member), given.member
+            FROM unnest(ids[a:z], payloads[a:z]) AS given (id, member)
+            ON CONFLICT DO NOTHING;
+        WHEN 'RemoveMembers' THEN
+            DELETE FROM members USING unnest(ids[a:z], payloads[a:z]) AS given (id, member)
+            WHERE experiment_id = experiment AND variable_id = given.id
+            AND digest = digest_of(given.member);
+        WHEN 'ResetMembers' THEN
+            DELETE FROM members
+            WHERE experiment_id = experiment AND variable_id = ANY (ids[a:z]);
+            PERFORM set_contents(experiment, ids[a:z], contents[a:z]);
+        WHEN 'Delete' THEN
+            PERFORM delete_variables(experiment, path) FROM unnest(paths[a:z]) AS path;
+        END CASE;
+        a := z + 1;
+    END LOOP;
+END $$;
+
+CREATE FUNCTION set_contents(experiment bigint, ids bigint[], contents text[]) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE variables SET content = given.content
+    FROM unnest(ids, contents) AS given (id, content)
+    WHERE experiment_id = experiment AND variables.id = given.id
+    AND variables.content <> given.content
+$$;
+
+-- Lock where series stand, in the order of their ids, so that of two batches none waits for the
+-- other. Tolerant: some may have been deleted by the same batch.
+CREATE FUNCTION lock_series(experiment bigint, ids bigint[], tolerant boolean) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    locked integer;
+BEGIN
+    PERFORM FROM series WHERE experiment_id = experiment AND variable_id = ANY (ids)
+    ORDER BY variable_id FOR UPDATE;
+    GET DIAGNOSTICS locked = ROW_COUNT;
+    IF locked < cardinality(ids) AND NOT tolerant THEN
+        RAISE EXCEPTION 'points name % series that are not there', cardinality(ids) - locked
+        USING ERRCODE = 'NA005';
+    END IF;
+END $$;
+
+CREATE FUNCTION following(largest double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN largest = '-Infinity' THEN 0.0 ELSE largest + 1.0 END
+$$;
+
+-- Whether so many steps that follow are integral, and exact.
+CREATE FUNCTION counts_up(largest double precision, count integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT largest = '-Infinity'
+    OR (largest = floor(largest) AND abs(largest) + count <= 9007199254740992)
+$$;
+
+-- Give automatic steps, which are NaN, the number after the largest before them.
+CREATE FUNCTION resolved_steps(steps double precision[], largest double precision)
+RETURNS double precision[] LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF array_position(steps, 'NaN') IS NOT NULL THEN
+        FOR i IN 1 .. cardinality(steps) LOOP
+            IF steps[i] = 'NaN' THEN
+                steps[i] := following(largest);
+            END IF;
+            largest := greatest(largest, steps[i]);
+        END LOOP;
+    END IF;
+    RETURN steps;
+END $$;
+
+-- Let none of the first points, whose times are automatic and in order, be before the last.
+CREATE FUNCTION resolved_times(
+    times double precision[], floating_times integer, last_time double precision
+) RETURNS double precision[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN floating_times = 0 OR times[1] >= last_time THEN times ELSE ARRAY(
+        SELECT CASE WHEN place <= floating_times AND time < last_time THEN last_time ELSE time END
+        FROM unnest(times) WITH ORDINALITY AS given (time, place) ORDER BY place
+    ) END
+$$;
+
+-- Append a row to each of several series. In SQL, not in PL/pgSQL, which copies an array whenever
+-- it cuts a piece out of it.
+--
+-- ids, counts:            a series, and how many points it gets
+-- first_steps, strides:   of steps that are regular; without them and steps all are automatic
+-- step_counts, steps:     how many of the steps are its own, and they; NaN is automatic
+-- floating, times:         how many points come before the first whose time was given; all times
+-- number_counts, numbers: how many of the numbers are its values, and they
+-- texts:                  the values of other series; null where a text cannot hold it
+-- encoded_counts, encoded: how many of the encoded are for its nulls, and they
+CREATE FUNCTION append_points(
+    experiment bigint, tolerant boolean, ids bigint[], counts integer[],
+    first_steps double precision[], strides double precision[],
+    step_counts integer[], steps double precision[],
+    floating integer[], times double precision[],
+    number_counts integer[], numbers double precision[],
+    texts text[], encoded_counts integer[], encoded bytea[]
+) RETURNS void LANGUAGE sql AS $$
+    SELECT lock_series(experiment, ids, tolerant);
+
+    WITH given AS (
+        SELECT
+            g.*,
+            sum(count) OVER before AS times_end,
+            sum(step_count) OVER before AS steps_end,
+            sum(number_count) OVER before AS numbers_end,
+            sum(count - number_count) OVER before AS texts_end,
+            sum(encoded_count) OVER before AS encoded_end
+        FROM unnest(
+            ids, counts, first_steps, strides, step_counts, floating, number_counts, encoded_counts
+        ) WITH ORDINALITY AS g (
+            id, count, first_step, stride, step_count, floating_times, number_count, encoded_count,
+            place
+        )
+        WINDOW before AS (ORDER BY place)
+    ), standing AS (
+        SELECT
+            given.*,
+            series.count AS first, series.largest_step, series.last_time,
+            stride IS NULL AND step_count = 0 AND counts_up(series.largest_step, given.count)
+                AS follows
+        FROM given JOIN series ON series.experiment_id = experiment AND variable_id = given.id
+    ), resolved AS MATERIALIZED (
+        SELECT
+            id, count, first, largest_step, number_count, numbers_end, texts_end,
+            encoded_count, encoded_end,
+            CASE WHEN follows THEN following(largest_step) ELSE first_step END AS first_step,
+            CASE WHEN follows THEN 1.0 ELSE stride END AS stride,
+            CASE WHEN NOT follows AND stride IS NULL THEN resolved_steps(
+                CASE
+                    WHEN step_count > 0 THEN steps[steps_end - step_count + 1 : steps_end]
+                    ELSE array_fill('NaN'::double precision, ARRAY[count])
+                END,
+                largest_step
+            ) END AS steps,
+            resolved_times(times[times_end - count + 1 : times_end], floating_times, last_time)
+                AS times
+        FROM standing
+    ), stored AS (
+        INSERT INTO chunks (
+            experiment_id, variable_id, first, count, first_step, stride, steps, times,
+            "values", texts, encoded
+        )
+        SELECT
+            experiment, id, first, count, first_step, stride, resolved.steps, resolved.times,
+            CASE WHEN number_count > 0
+                THEN numbers[numbers_end - number_count + 1 : numbers_end] END,
+            CASE WHEN number_count = 0 THEN texts[texts_end - count + 1 : texts_end] END,
+            CASE WHEN encoded_count > 0
+                THEN append_points.encoded[encoded_end - encoded_count + 1 : encoded_end] END
+        FROM resolved
+    )
+    UPDATE series SET
+        count = series.count + resolved.count,
+        largest_step = greatest(
+            resolved.largest_step,
+            first_step,
+            first_step + stride * (resolved.count - 1),
+            (SELECT max(step) FROM unnest(resolved.steps) AS step)
+        ),
+        last_time = resolved.times[resolved.count]
+    FROM resolved
+    WHERE experiment_id = experiment AND variable_id = resolved.id;
+$$;
+
+-- Store what a batch has of one experiment, and return its epoch then.
+CREATE FUNCTION write_part(
+    named bigint, experiment bigint, expected integer, deletes boolean,
+    writer bytea, number bigint, after bigint,
+    kinds text[], ends integer[],
+    operation_ids bigint[], paths text[], containers text[], contents text[], payloads bytea[],
+    ids bigint[], counts integer[],
+    first_steps double precision[], strides double precision[],
+    step_counts integer[], steps double precision[],
+    floating integer[], times double precision[],
+    number_counts integer[], numbers double precision[],
+    texts text[], encoded_counts integer[], encoded bytea[]
+) RETURNS integer LANGUAGE sql AS $$
+    SELECT begin_part(named, experiment, expected, deletes, writer, number, after);
+    SELECT apply_operations(
+        named, experiment, kinds, ends, operation_ids, paths, containers, contents, payloads
+    );
+    SELECT append_points(
+        experiment, deletes, ids, counts, first_steps, strides, step_counts, steps,
+        floating, times, number_counts, numbers, texts, encoded_counts, encoded
+    );
+    SELECT epoch FROM epochs WHERE experiment_id = experiment
+$$;
+
+-- Merge the small rows at the end of series, those after the last that has as many points as said.
+CREATE FUNCTION merge_chunks(experiment bigint, ids bigint[], enough integer) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    many bigint[];
+BEGIN
+    PERFORM lock_series(experiment, ids, true);
+    many := ARRAY(
+        SELECT variable_id FROM chunks
+        WHERE experiment_id = experiment AND variable_id = ANY (ids) AND count < enough
+        GROUP BY variable_id HAVING count(*) > 1
+    );
+    WITH small AS (
+        DELETE FROM chunks USING (
+            SELECT variable_id, coalesce(max(first) FILTER (WHERE count >= enough), -1) AS last
+            FROM chunks
+            WHERE experiment_id = experiment AND variable_id = ANY (many)
+            GROUP BY variable_id
+        ) AS big
+        WHERE chunks.experiment_id = experiment AND chunks.variable_id = big.variable_id
+        AND chunks.first > big.last
+        RETURNING chunks.*
+    ), points AS (
+        SELECT
+            small.variable_id,
+            small.first + place - 1 AS index,
+            coalesce(step, small.first_step + small.stride * (place - 1)) AS step,
+            time, number, text, code
+        FROM small
+        CROSS JOIN LATERAL unnest(
+            small.steps, small.times, small."values", small.texts, small.encoded
+        ) WITH ORDINALITY AS point (step, time, number, text, code, place)
+    ), cut AS (
+        SELECT
+            *,
+            (index - min(index) OVER (PARTITION BY variable_id)) / 8192 AS part,
+            step - lag(step) OVER (PARTITION BY variable_id ORDER BY index) AS apart
+        FROM points
+    ), merged AS (
+        SELECT
+            variable_id,
+            min(index) AS first,
+            count(*) AS count,
+            array_agg(step ORDER BY index) AS steps,
+            array_agg(time ORDER BY index) AS times,
+            array_agg(number ORDER BY index) FILTER (WHERE number IS NOT NULL) AS numbers,
+            array_agg(text ORDER BY index) AS texts,
+            array_agg(code ORDER BY index) AS encoded,
+            bool_or(code IS NOT NULL) AS has_encoded,
+            -- Of the first point of a part, the step before is in another row.
+            (array_agg(apart ORDER BY index))[2:] AS apart
+        FROM cut GROUP BY variable_id, part
+    ), judged AS (
+        SELECT
+            *,
+            steps[1] = floor(steps[1]) AND apart[1] = floor(apart[1])
+            AND greatest(abs(steps[1]), abs(steps[count])) <= 9007199254740992
+            AND apart[1] = ALL (apart) AS is_regular
+        FROM merged
+    )
+    INSERT INTO chunks (
+        experiment_id, variable_id, first, count, first_step, stride, steps, times,
+        "values", texts, encoded
+    )
+    SELECT
+        experiment, variable_id, first, count,
+        CASE WHEN is_regular THEN steps[1] END,
+        CASE WHEN is_regular THEN apart[1] END,
+        CASE WHEN is_regular IS NOT TRUE THEN steps END,
+        times,
+        numbers,
+        CASE WHEN numbers IS NULL THEN texts END,
+        CASE WHEN has_encoded THEN encoded END
+    FROM judged;
+END $$;
+
+-- Make an experiment; null if the name is taken.
+CREATE FUNCTION create_experiment(new_id bigint, new_name text) RETURNS bigint
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO experiments (id, name) VALUES (new_id, new_name) ON CONFLICT (name) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO epochs (experiment_id) VALUES (new_id);
+    RETURN new_id;
+END $$;
+
+-- Delete an experiment with all that it holds; false if there is none. Its writers stay, so that
+-- a batch that was stored before is known to have been.
+CREATE FUNCTION delete_experiment(gone_name text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM experiments WHERE name = gone_name RETURNING id INTO gone;
+    IF gone IS NULL THEN
+        RETURN false;
+    END IF;
+    DELETE FROM epochs WHERE experiment_id = gone;
+    DELETE FROM chunks WHERE experiment_id = gone;
+    DELETE FROM series WHERE experiment_id = gone;
+    DELETE FROM atoms WHERE experiment_id = gone;
+    DELETE FROM members WHERE experiment_id = gone;
+    DELETE FROM variables WHERE experiment_id = gone;
+    RETURN true;
+END $$;

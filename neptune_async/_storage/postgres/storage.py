@@ -1,0 +1,159 @@
+"""``PostgresStorage``: the protocol of a store, on one asyncpg connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import asyncpg
+
+from neptune_async._model.operations import Batch, Variable
+from neptune_async._storage.base import (
+    ExperimentRecord,
+    Need,
+    Receipt,
+    SeriesReading,
+    StaleEpoch,
+    Window,
+)
+from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.postgres import experiments, reading
+from neptune_async._storage.postgres.batches import Batches, last_batch
+from neptune_async._storage.postgres.connection import Server
+from neptune_async._storage.postgres.faults import BatchIsStored
+from neptune_async._storage.postgres.opening import Opened, prepare
+from neptune_async._storage.postgres.url import parsed
+from neptune_async.exceptions import StorageError
+
+_ROWS: dict[Need, int] = {'overdue': 256, 'due': 64, 'everything': 1}
+"""Rows that a series has got before those at its end are merged."""
+_ENOUGH_POINTS = 512
+"""Points of a row that is merged again only when the experiment is closed."""
+_SERIES = 256
+"""Series that are merged in one statement, which others that log to them wait for."""
+
+
+class PostgresStorage:
+    """Experiments in a schema of a PostgreSQL database."""
+
+    def __init__(self, url: str) -> None:
+        self._address = parsed(url)
+        self._is_writable = self._may_make = False
+        self._opened = Opened(is_asynchronous=False)
+        self._batches = Batches()
+        self._server: Server | None = None
+
+    @property
+    def location(self) -> str:
+        return self._address.location
+
+    @property
+    def spill_folder(self) -> Path | None:
+        return self._address.spill_folder
+
+    async def open(self, *, writable: bool) -> None:
+        await self.close()
+        self._is_writable = self._may_make = writable
+        self._server = Server(self._address, self._prepare)
+        try:
+            await self._server.run(_nothing)
+        finally:
+            # Should the tables vanish later, that is a fault, and no reason to begin anew.
+            self._may_make = False
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        self._opened = await prepare(
+            connection, self._address, writable=self._is_writable, may_make=self._may_make
+        )
+
+    async def close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    @property
+    def _open_server(self) -> Server:
+        if self._server is None:
+            raise StorageError(f'the store {self.location} is not open')
+        return self._server
+
+    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
+        return await self._open_server.run(experiments.create, name)
+
+    async def find_experiment(self, name: str) -> ExperimentRecord | None:
+        return await self._open_server.run(experiments.find, name)
+
+    async def list_experiments(self) -> list[str]:
+        return await self._open_server.run(experiments.names)
+
+    async def delete_experiment(self, name: str) -> bool:
+        return await self._open_server.run(experiments.delete, name)
+
+    async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
+        return await self._open_server.run(reading.list_variables, experiment_id, namespace)
+
+    async def find_variable(self, experiment_id: int, path: str) -> Variable | None:
+        return await self._open_server.run(reading.find_variable, experiment_id, path)
+
+    async def write(self, batch: Batch, *, careful: bool = False, synced: bool = False) -> Receipt:
+        forced = synced and self._opened.is_asynchronous
+        while True:
+            try:
+                return await self._open_server.run(self._batches.write, batch, careful, forced)
+            except BatchIsStored:
+                return Receipt()
+            except StaleEpoch as stale:
+                if any(
+                    part.epoch is not None and part.experiment_id == stale.experiment_id
+                    for part in batch.parts
+                ):
+                    raise
+                # Its experiment changed between the look at it and the statement.
+
+    async def sync(self) -> None:
+        if self._opened.is_asynchronous:
+            await self._open_server.run(_sync)
+
+    async def last_batch(self, writer: bytes) -> int:
+        return await self._open_server.run(last_batch, writer)
+
+    async def compact(
+        self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False
+    ) -> bool:
+        scattered = self._batches.scattered(_ROWS[need], _SERIES)
+        if scattered is None or is_urged():
+            return scattered is not None
+        enough = CHUNK_POINTS // 2 if need == 'everything' else _ENOUGH_POINTS
+        await self._open_server.run(self._batches.merge, *scattered, enough)
+        return True
+
+    async def largest_steps(self, experiment_id: int) -> dict[str, float]:
+        return await self._open_server.run(reading.largest_steps, experiment_id)
+
+    async def read_atom(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, bytes | None] | None:
+        return await self._open_server.run(reading.read_atom, experiment_id, path)
+
+    async def read_set(
+        self, experiment_id: int, path: str
+    ) -> tuple[Variable, Sequence[bytes]] | None:
+        return await self._open_server.run(reading.read_set, experiment_id, path)
+
+    async def read_series(
+        self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
+    ) -> SeriesReading | None:
+        return await self._open_server.run(
+            reading.read_series, experiment_id, path, window, steps, times
+        )
+
+
+async def _nothing(connection: asyncpg.Connection) -> None:
+    """To connect is all."""
+
+
+async def _sync(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():
+        await connection.execute('SET LOCAL synchronous_commit = on')
+        # A commit that has written something is forced to disk, and with it all before it.
+        await connection.execute('SELECT pg_current_xact_id()')

@@ -1,0 +1,432 @@
+"""A store in PostgreSQL: how it is named and opened, what is in it, and that SQLite equals it."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import pytest_asyncio
+from faults.child import wait_until
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from postgres_server import PASSWORD, PostgresServer, free_port, session
+
+from neptune_async import Experiment, delete_experiment, list_experiments
+from neptune_async._model.operations import (
+    AUTOMATIC_STEP,
+    Assign,
+    Batch,
+    CreateVariable,
+    Part,
+    Variable,
+    point_key,
+)
+from neptune_async._storage import registry
+from neptune_async._storage.base import Storage, Window
+from neptune_async._storage.chunks import expanded
+from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage
+from neptune_async._storage.postgres.faults import OperationFault
+from neptune_async._storage.postgres.url import parsed
+from neptune_async.exceptions import InvalidStorageError, StorageError, StorageFormatError
+
+from .batches import LOSS, part, values
+
+SECRET = 'open%20sesame%2F1%402'
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # where what a store cannot take is spilled
+    return tmp_path
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.url()
+
+
+@pytest_asyncio.fixture
+async def store(url: str) -> AsyncIterator[Storage]:
+    storage = PostgresStorage(url)
+    await storage.open(writable=True)
+    yield storage
+    await storage.close()
+
+
+# ── The URL ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    'given_url',
+    [
+        f'postgresql://ada:{SECRET}@db.lab:5433/runs',
+        f'postgres://ada:{SECRET}@db.lab:5433/runs',
+        f'postgresql://ada@db.lab:5433/runs?password={SECRET}',
+        f'postgresql://ada@db.lab:5433/runs?sslpassword={SECRET}',
+        # Wrongly quoted, and so not to be understood; but not to be shown either.
+        'postgresql://ada:sesame/1@db.lab:5433/runs',
+        'postgresql://ada:ses@me@db.lab:5433/runs',
+    ],
+)
+def test_a_password_is_never_shown(given_url: str) -> None:
+    storage = registry.create(registry.resolve(given_url))
+    assert storage.location == 'postgresql://ada@db.lab:5433/runs'
+    shown = f'{storage.location} {storage.spill_folder} {parsed(given_url)!r}'
+    assert 'sesame' not in shown and 'ses@me' not in shown
+
+
+def test_a_url_says_what_libpq_would_understand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('PGAPPNAME', 'from the environment')
+    monkeypatch.setenv('PGCONNECT_TIMEOUT', '3')
+    address = parsed(
+        'postgresql://ada@h/db?sslmode=require&keepalives=1&tcp_user_timeout=9&options=-c%20a%3Db'
+        '&command_timeout=7&work_mem=8MB'
+    )
+    assert address.url == 'postgresql://ada@h/db?sslmode=require&options=-c%20a%3Db&work_mem=8MB'
+    assert address.settings['application_name'] == 'from the environment'
+    assert (address.connect_timeout, address.command_timeout) == (3.0, 7.0)
+    assert parsed('postgresql://h/db?connect_timeout=5').connect_timeout == 5.0
+    assert parsed('postgresql://h/db?application_name=mine').settings['application_name'] == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('query', 'told'),
+    [
+        ('schema=a%22b', 'schema'),
+        ('connect_timeout=soon', 'connect_timeout'),
+        ('channel_binding=require', 'channel_binding'),
+        ('no-value', 'name=value'),
+    ],
+)
+def test_a_url_that_cannot_be_kept_to_is_refused(query: str, told: str) -> None:
+    with pytest.raises(InvalidStorageError, match=told) as refused:
+        parsed(f'postgresql://ada:{SECRET}@h/db?{query}')
+    assert 'sesame' not in str(refused.value)
+    with pytest.raises(InvalidStorageError, match='ada@h/db') as refused:
+        parsed('postgresql://ada:open?sesame@h/db')
+    assert 'sesame' not in str(refused.value)
+
+
+def test_each_store_has_a_spill_folder_of_its_own(folder: Path) -> None:
+    names = ['h/a', 'h/b', 'h:5433/a', 'h/a?schema=other', 'i/a']
+    spill_folders = {PostgresStorage(f'postgresql://{name}').spill_folder for name in names}
+    assert len(spill_folders) == len(names)
+    assert {place and place.parent for place in spill_folders} == {folder / '.neptune_async'}
+    same = {PostgresStorage(f'postgresql://{user}@h/a').spill_folder for user in ('ada', 'bob')}
+    assert len(same) == 1
+
+
+def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*sys.modules]:
+        if name.startswith('neptune_async._storage.postgres'):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, 'asyncpg', None)
+    with pytest.raises(InvalidStorageError, match=r"pip install 'neptune-async\[postgres\]'"):
+        registry.create('postgresql://h/db')
+
+
+# ── Opening ──────────────────────────────────────────────────────────────────
+
+
+def refusal(url: str, mode: Any = 'resume') -> StorageError:
+    """Return the error of an experiment that cannot be opened; it names the URL, no password."""
+    with pytest.raises(StorageError) as refused:
+        Experiment('a', storage=url, mode=mode)
+    text = str(refused.value)
+    assert 'postgresql://' in text and 'wrong' not in text and 'sesame' not in text
+    return refused.value
+
+
+@pytest.mark.failure('F41', 'nobody answers, or not for this user and database')
+def test_a_server_that_lets_nobody_in_says_why(postgres: PostgresServer) -> None:
+    with session(postgres.url()) as asked:
+        asked.execute('DROP ROLE IF EXISTS guarded')
+        quoted = PASSWORD.replace("'", "''")
+        asked.execute(f"CREATE ROLE guarded LOGIN PASSWORD '{quoted}' SUPERUSER")
+    assert 'password' in str(refusal(postgres.url(user='guarded:wrong')))
+    missing = postgres.url().replace('/postgres?', '/nowhere?')
+    assert 'create the database' in str(refusal(missing))
+    assert 'cannot be reached' in str(refusal(postgres.url(port=free_port())))
+    with Experiment('a', storage=postgres.url(user=f'guarded:{SECRET}')) as exp:
+        assert 'sesame' not in repr(exp)
+        exp['x'].log(1.0)
+        assert exp['x'].all() == [1.0]
+
+
+@pytest.mark.failure('F41', 'the server is read-only')
+def test_a_read_only_server_is_read_and_not_written_to(url: str) -> None:
+    with Experiment('a', storage=url) as exp:
+        exp['x'].log(1.0)
+    read_only = f'{url}&default_transaction_read_only=on'
+    assert 'read-only' in str(refusal(read_only))
+    with Experiment('a', storage=read_only, mode='read') as exp:
+        assert exp['x'].all() == [1.0]
+
+
+@pytest.mark.failure('F41', 'the role has no right to make tables, or to write')
+def test_a_role_that_may_not_make_tables_writes_to_those_there_are(
+    postgres: PostgresServer,
+) -> None:
+    admin = postgres.url()
+    schema = admin.partition('schema=')[2]
+    with session(admin) as asked:
+        asked.execute('DROP OWNED BY trainer; DROP ROLE trainer') if asked.rows(
+            "SELECT FROM pg_roles WHERE rolname = 'trainer'"
+        ) else None
+        asked.execute('CREATE ROLE trainer LOGIN')
+    trainer = postgres.url(user='trainer', schema=schema)
+    assert 'may not make' in str(refusal(trainer))
+    Experiment('a', storage=admin).close()
+    with session(admin) as asked:
+        asked.execute(f'GRANT USAGE ON SCHEMA {schema} TO trainer')
+        asked.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO trainer')
+    assert 'GRANT' in str(refusal(trainer))
+    assert list_experiments(trainer) == ['a']
+    with session(admin) as asked:
+        asked.execute(
+            f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO trainer'
+        )
+    with Experiment('a', storage=trainer) as exp:
+        exp['x'].log(1.0)
+        assert exp['x'].all() == [1.0]
+
+
+@pytest.mark.failure('F35', 'the store was made by a newer version')
+def test_a_newer_schema_is_refused(url: str) -> None:
+    Experiment('a', storage=url).close()
+    with session(url) as asked:
+        asked.execute('UPDATE store SET version = $1', SCHEMA_VERSION + 1)
+    assert 'upgrade' in str(refusal(url))
+
+
+def test_a_schema_of_something_else_is_left_alone(url: str) -> None:
+    with session(url) as asked:
+        schema = url.partition('schema=')[2]
+        asked.execute(f'CREATE SCHEMA {schema}; CREATE TABLE experiments (theirs integer)')
+        assert 'something else' in str(refusal(url))
+        tables = asked.rows(f"SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'")
+        assert tables == [('experiments',)]
+
+
+def test_reading_makes_nothing(url: str) -> None:
+    assert isinstance(refusal(url, 'read'), StorageFormatError)
+    with session(url) as asked:
+        schema = url.partition('schema=')[2]
+        assert not asked.rows(f"SELECT FROM pg_namespace WHERE nspname = '{schema}'")
+
+
+@pytest.mark.asyncio
+async def test_many_that_make_the_store_at_once_make_one(url: str) -> None:
+    stores = [PostgresStorage(url) for _ in range(10)]
+    async with anyio.create_task_group() as tasks:
+        for store in stores:
+            tasks.start_soon(lambda opening=store: opening.open(writable=True))
+    for store in stores:
+        assert await store.list_experiments() == []
+        await store.close()
+
+
+def test_a_database_that_cannot_hold_all_texts_is_refused(postgres: PostgresServer) -> None:
+    url = postgres.url()
+    with session(url) as asked:
+        if not asked.rows("SELECT FROM pg_database WHERE datname = 'ascii'"):
+            asked.execute(
+                "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+            )
+    assert 'UTF8' in str(refusal(url.replace('/postgres?', '/ascii?')))
+
+
+# ── What is in it ────────────────────────────────────────────────────────────
+
+
+def test_sql_sees_one_row_a_point(url: str) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    with Experiment('a', storage=url) as exp:
+        exp['loss'].extend([0.5, 0.25], timestamps=[10.0, 11.0])
+        exp['loss'].log(0.125, step=10, timestamp=12.0)
+        exp['says'].log('hello', timestamp=1.0)
+        exp['says'].log('zero \0', timestamp=2.0)
+        exp['when'].log(moment, timestamp=3.0)
+    with session(url) as asked:
+        found = asked.rows(
+            'SELECT experiment, path, index, step, time, value, text FROM points '
+            'ORDER BY path, index'
+        )
+    assert found == [
+        ('a', 'loss', 0, 0.0, 10.0, 0.5, None),
+        ('a', 'loss', 1, 1.0, 11.0, 0.25, None),
+        ('a', 'loss', 2, 10.0, 12.0, 0.125, None),
+        ('a', 'says', 0, 0.0, 1.0, None, 'hello'),
+        ('a', 'says', 1, 1.0, 2.0, None, None),  # no text of the server's can hold it
+        ('a', 'when', 0, 0.0, 3.0, None, '2026-01-02T03:04:05+00:00'),
+    ]
+
+
+def test_a_slow_run_ends_as_compact_as_a_fast_one(url: str) -> None:
+    for _ in range(10):
+        with Experiment('slow', storage=url) as exp:
+            for value in range(20):
+                exp['x'].log(value / 3)
+                exp['s'].log(float(value), step=10 * value)
+                exp['t'].log('odd \0' if value == 7 else 'plain')
+                exp.flush()
+    with Experiment('slow', storage=url, mode='read') as exp:
+        assert exp['x'].all(with_steps=True) == [(i, i % 20 / 3) for i in range(200)]
+        assert [step for step, _ in exp['s'].tail(20, with_steps=True)] == [*range(0, 200, 10)]
+        assert [i for i, text in enumerate(exp['t'].all()) if text == 'odd \0'] == [
+            *range(7, 200, 20)
+        ]
+    with session(url) as asked:
+        assert asked.rows('SELECT count, stride FROM chunks JOIN variables '
+                          'ON id = variable_id ORDER BY path') == [
+            (200, None), (200, 1.0), (200, 1.0),
+        ]  # fmt: skip
+
+
+def test_a_long_run_is_merged_on_the_way(url: str) -> None:
+    with Experiment('long', storage=url) as exp:
+        for value in range(300):
+            exp['x'].log(float(value))
+            exp.flush()
+        with session(url) as asked:
+            wait_until(lambda: asked.value('SELECT count(*) FROM chunks') < 100)
+        assert exp['x'].all(with_steps=True) == [(n, float(n)) for n in range(300)]
+
+
+def test_a_deleted_experiment_leaves_only_its_writers(url: str) -> None:
+    with Experiment('doomed', storage=url) as exp:
+        exp['x'].log(1.0)
+        exp['t'].log('text')
+        exp['a'].assign(1)
+        exp['s'].add(1)
+    delete_experiment('doomed', url)
+    with session(url) as asked:
+        for table in ('experiments', 'epochs', 'variables', 'chunks', 'series', 'atoms', 'members'):
+            assert asked.value(f'SELECT count(*) FROM {table}') == 0
+
+
+def test_what_was_stored_and_is_gone_is_told(url: str) -> None:
+    with Experiment('a', storage=url) as exp:
+        exp['x'].log(1.0)
+        exp.flush()
+        with session(url) as asked:
+            asked.execute('CREATE TABLE kept AS SELECT * FROM writers; DELETE FROM writers')
+            exp['x'].log(2.0)
+            with pytest.raises(StorageFormatError, match='older copy'):
+                exp.flush()
+            asked.execute('INSERT INTO writers SELECT * FROM kept')
+        exp.flush()
+        assert exp['x'].all() == [1.0, 2.0]
+
+
+@pytest.mark.asyncio
+@pytest.mark.failure('F43', 'an operation that the server refuses')
+async def test_what_the_server_refuses_does_not_take_others_along(url: str, store: Storage) -> None:
+    experiment = await store.create_experiment('a')
+    good, bad = Variable(2, 'good', 'atom', 'int'), Variable(3, 'bad', 'atom', 'int')
+    worse = Variable(4, 'worse', 'series', 'float')
+    with session(url) as asked:
+        asked.execute("ALTER TABLE atoms ADD CHECK (value <> '13')")
+        asked.execute('ALTER TABLE chunks ADD CHECK ("values" <> ARRAY[13.0::float8])')
+    batch = part(experiment, [1.0], creates=True)
+    batch.operations += [CreateVariable(good), CreateVariable(bad), CreateVariable(worse)]
+    batch.operations += [Assign(3, 'int', b'13'), Assign(2, 'int', b'7')]
+    batch.points += array('d', [point_key(worse.id), AUTOMATIC_STEP, 1.0, 13.0])
+    with pytest.raises(OperationFault):
+        await store.write(Batch(b'w' * 16, 1, [batch]))
+    assert await values(store, experiment) == []
+    receipt = await store.write(Batch(b'w' * 16, 1, [batch]), careful=True)
+    refused = [('bad', 'Assign', 1), ('worse', 'log', 1)]
+    assert [(r.path, r.operation, r.count) for r in receipt.rejections] == refused
+    assert await values(store, experiment) == [1.0]
+    read = await store.read_atom(experiment.id, 'good')
+    assert read is not None and read[1] == b'7'
+    with session(url) as asked:
+        assert asked.rows('SELECT path, operation, count FROM rejected') == refused
+
+
+# ── It equals one in SQLite ──────────────────────────────────────────────────
+
+steps = st.one_of(
+    st.just(AUTOMATIC_STEP), st.just(AUTOMATIC_STEP), st.integers(-5, 20).map(float),
+    st.sampled_from([0.5, 0.1, -0.0, 1e300, 2.0**53, 2.0**53 - 2, -(2.0**53)]),
+)  # fmt: skip
+# No -0.0: where a series stands, SQLite keeps no sign of a zero.
+times = st.sampled_from([-5.0, 0.0, 1.0, 2.0, 2.5, 3.0, 1e9])
+floats = st.sampled_from([0.0, -0.0, 1.5, float('nan'), float('inf'), 5e-324])
+texts = st.sampled_from(['', 'plain', 'nul \0', '\ud800', '\ud83d\ude00', 'ü'])
+TEXTS = Variable(2, 'texts', 'series', 'str')
+batches = st.lists(
+    st.tuples(
+        st.lists(st.tuples(steps, times, st.booleans(), floats), max_size=6),
+        st.lists(st.tuples(steps, times, st.booleans(), texts), max_size=4),
+        st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+def batch_of(experiment: Any, number: int, floats: Any, texts: Any) -> Batch:
+    creations: list[Any] = [CreateVariable(LOSS), CreateVariable(TEXTS)]
+    whole = Part(experiment.id, experiment.name, experiment.epoch, creations)
+    for step, time, explicit, value in floats:
+        whole.points += array('d', [point_key(LOSS.id, explicit), step, time, value])
+    for step, time, explicit, value in texts:
+        whole.texts.append((point_key(TEXTS.id, explicit), step, time, value))
+    return Batch(b'w' * 16, number, [whole])
+
+
+async def all_points(storage: Storage, experiment: Any, window: Window) -> list[Any]:
+    found: list[Any] = []
+    for path in ('loss', 'texts'):
+        reading = await storage.read_series(experiment.id, path, window, True, True)
+        if reading is None:
+            continue
+        rows: list[Any] = []
+        for piece in reading.pieces:
+            rows += zip(expanded(piece.steps), piece.times, piece.values, strict=True)
+        wanted = rows[max(0, window.first - reading.first) :]
+        wanted = wanted if window.last is None else wanted[max(0, len(wanted) - window.last) :]
+        found.append((path, reading.end, [*map(bits, wanted)]))
+    return found
+
+
+def bits(point: Sequence[Any]) -> tuple[Any, ...]:
+    # A step's zero has no sign: steps at a stride are computed.
+    step, time, value = point
+    shown = struct.pack('<d', value) if isinstance(value, float) else value
+    return step, struct.pack('<d', time), shown
+
+
+async def agree(url: str, drawn: Any) -> None:
+    pair: list[tuple[Storage, Any]] = []
+    for storage in (registry.create(registry.MEMORY), PostgresStorage(url)):
+        await storage.open(writable=True)
+        pair.append((storage, await storage.create_experiment(None)))
+    try:
+        for number, (floats, texts, merges) in enumerate(drawn, 1):
+            for storage, experiment in pair:
+                await storage.write(batch_of(experiment, number, floats, texts))
+                while merges and await storage.compact('everything'):
+                    pass
+        for window in (Window(), Window(first=3), Window(last=2), Window(first=1, last=4)):
+            left, right = [await all_points(*one, window) for one in pair]
+            assert left == right
+        left_steps, right_steps = [await s.largest_steps(e.id) for s, e in pair]
+        assert left_steps == right_steps
+    finally:
+        for storage, _ in pair:
+            await storage.close()
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=batches)
+def test_both_stores_make_the_same_of_any_batches(url: str, drawn: Any) -> None:
+    anyio.run(agree, url, drawn)
