@@ -29,12 +29,16 @@ PASSWORD = 'open sesame/1@2'
 _OPTIONS = {
     'fsync': 'off',
     'full_page_writes': 'off',
-    'listen_addresses': '127.0.0.1',
+    'listen_addresses': '*',
     'max_connections': '200',
     'shared_buffers': '64MB',
     'log_min_messages': 'fatal',
 }
-_HBA = 'host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n'
+_HBA = """\
+host all guarded 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+host all all 10.213.77.0/24 trust
+"""
 _PR_SET_PDEATHSIG = 1
 
 

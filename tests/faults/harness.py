@@ -278,8 +278,8 @@ class Store:
     # ── The oracle ───────────────────────────────────────────────────────────
 
     def require_whole(self) -> None:
-        """SQLite finds no fault in the file, and the library reads every point that is in it."""
-        assert self._query('PRAGMA integrity_check') == [('ok',)]
+        """The store is sound, and the library reads every point that is in it."""
+        self.require_sound()
         series = self._query(
             'SELECT e.name, v.path FROM variables v JOIN experiments e '
             "ON e.id = v.experiment_id WHERE v.container = 'series' ORDER BY e.id"
@@ -289,6 +289,10 @@ class Store:
             with self.reading(name) as exp:
                 readable += sum(len(exp[path].all()) for _, path in variables)
         assert readable == self.points()
+
+    def require_sound(self) -> None:
+        """SQLite finds no fault in the file."""
+        assert self._query('PRAGMA integrity_check') == [('ok',)]
 
     def require(self, path: str, expected: Sequence[Any], name: str = 'EXP') -> None:
         """The store is whole, and a series is exactly what was logged to it."""
