@@ -1,0 +1,222 @@
+"""Copying between stores: the same, bit for bit, once, from wherever it was broken off."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+from postgres_server import PostgresServer
+
+from neptune_async import Experiment, list_experiments
+from neptune_async._engine import copying
+from neptune_async._engine.copying import Copied, copy_experiments
+from neptune_async._sync import sync
+from neptune_async.exceptions import (
+    ExperimentNotFoundError,
+    InvalidStorageError,
+    StorageError,
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    """A store with all kinds of things in it."""
+    path = str(tmp_path / 'source.db')
+    zone = timezone(timedelta(hours=5, minutes=45))
+    with Experiment('all', storage=path) as exp:
+        exp['loss'].extend([1.5, float('nan'), -0.0, 5e-324, float('inf')])
+        exp['loss'].log(1.0, step=-3.25, timestamp=-1.5)
+        exp['loss'].log(2.0, step=2**53)
+        exp['loss'].log(3.0)
+        exp['many'].extend(list(map(float, range(100_000))))
+        exp['says'].extend(['', 'nul \0', '\ud800', 'ü', '\U0001f600'])
+        exp['when'].extend([datetime(2026, 1, 2, 3, tzinfo=zone), datetime(1, 1, 1)])
+        exp['atoms'].assign(
+            {'int': 2**200, 'none': None, 'list': [1, [None, 'x\0']], 'zero': -0.0, 'yes': True}
+        )
+        exp['sets/texts'].add('a', '\ud800', 'long' * 5_000)
+        exp['sets/numbers'].add(1.5, -0.0)
+        exp['sets/empty'].add(1)
+        exp['sets/empty'].remove(1)
+    with Experiment('other', storage=path) as exp:
+        exp['x'].log(1.0)
+    return path
+
+
+@pytest.fixture(params=['sqlite', 'postgres'])
+def target(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)  # where what a server cannot take is spilled
+    if request.param == 'sqlite':
+        return str(tmp_path / 'target.db')
+    server: PostgresServer = request.getfixturevalue('postgres')
+    return server.url()
+
+
+def contents(storage: str, name: str = 'all') -> dict[str, Any]:
+    """Return all that an experiment holds, so that it is equal only to the same bits."""
+    found: dict[str, Any] = {}
+    with Experiment(name, storage=storage, mode='read') as exp:
+        paths = ['loss', 'many', 'says', 'when', 'sets/texts', 'sets/numbers', 'sets/empty', 'x']
+        paths += [f'atoms/{atom}' for atom in ('int', 'none', 'list', 'zero', 'yes')]
+        for path in paths:
+            if not exp[path].exists():
+                continue
+            kind, content = exp[path].variable_type()
+            reads = {'Series': lambda view: view.all(True, True), 'Atom': lambda view: view.read(),
+                     'Set': lambda view: view.get()}  # fmt: skip
+            found[path] = (kind, content, bits(reads[kind.__name__](exp[path])))
+    return found
+
+
+def bits(value: Any) -> Any:
+    if isinstance(value, float):
+        return struct.pack('<d', value)
+    if isinstance(value, (list, tuple)):
+        return [*map(bits, value)]
+    if isinstance(value, set):
+        return {(type(member), bits(member)) for member in value}
+    return type(value), value
+
+
+def test_a_copy_of_a_copy_is_the_same_bit_for_bit(source: str, target: str, tmp_path: Path) -> None:
+    back = str(tmp_path / 'back.db')
+    copied = copy_experiments(source, target)
+    assert [(one.experiment, one.variables, one.of, one.points) for one in copied] == [
+        ('all', 12, 12, 100_015), ('other', 1, 1, 1),
+    ]  # fmt: skip
+    copy_experiments(target, back)
+    for name in ('all', 'other'):
+        assert contents(source, name) == contents(target, name) == contents(back, name)
+    assert len(contents(source)) == 12
+    assert list_experiments(back) == list_experiments(source)
+
+
+def test_what_came_later_is_added_and_nothing_is_copied_twice(source: str, target: str) -> None:
+    copy_experiments(source, target, ['all'])
+    assert list_experiments(target) == ['all']
+    assert [one.points for one in copy_experiments(source, target, ['all'])] == [0]
+    with Experiment('all', storage=source) as exp:
+        exp['loss'].log(4.0, step=5)
+        exp['new/deep'].log('hello')
+        exp['atoms'].assign({'int': 'now a text'})
+        exp['sets/texts'].reset('only')
+    assert [one.points for one in copy_experiments(source, target, ['all'])] == [2]
+    assert contents(source) == contents(target)
+    with Experiment('all', storage=target) as exp:
+        assert exp['new/deep'].all() == ['hello']
+        exp['loss'].log(5.0)  # the copy can be gone on with
+        assert exp['loss'].tail(1, with_steps=True) == [(2**53, 5.0)]
+
+
+def test_it_goes_on_from_wherever_it_was_broken_off(
+    source: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, '_BATCH_POINTS', 7_000)
+    for batches in range(1, 8):
+        seen: list[Copied] = []
+
+        def report(copied: Copied, seen: list[Copied] = seen, batches: int = batches) -> None:
+            seen.append(copied)
+            if len(seen) > batches:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            copy_experiments(source, target, ['all'], report)
+    copy_experiments(source, target)
+    assert contents(source) == contents(target)
+
+
+def test_several_at_once_copy_everything_once(
+    source: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, '_BATCH_POINTS', 5_000)
+    together = Barrier(4)
+    points: list[int] = []
+
+    def copy() -> None:
+        together.wait()
+        points.append(sum(one.points for one in copy_experiments(source, target)))
+
+    threads = [Thread(target=copy) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(points) == 100_016
+    assert contents(source) == contents(target)
+
+
+@pytest.mark.parametrize(
+    ('path', 'told'),
+    [('loss', 'another point 7'), ('says', 'is a atom of int'), ('when', 'series of str')],
+)
+def test_what_is_no_copy_is_left_alone(source: str, target: str, path: str, told: str) -> None:
+    with Experiment('all', storage=target) as exp:
+        if path == 'loss':
+            exp[path].extend([float(n) for n in range(8)])
+        elif path == 'says':
+            exp[path].assign(1)
+        else:
+            exp[path].log('a text')
+    with pytest.raises(StorageError, match=told):
+        copy_experiments(source, target)
+    with Experiment('all', storage=target) as exp:
+        if path == 'loss':
+            assert exp[path].all() == [float(n) for n in range(8)]
+
+
+def test_a_target_that_is_ahead_is_left_alone(source: str, target: str) -> None:
+    copy_experiments(source, target)
+    with Experiment('other', storage=target) as exp:
+        exp['x'].log(2.0)
+    with pytest.raises(StorageError, match='2 points there, and only 1'):
+        copy_experiments(source, target)
+
+
+def test_what_cannot_be_copied_is_told(source: str, target: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentNotFoundError, match="'alk'.*'all'"):
+        copy_experiments(source, target, ['alk'])
+    with pytest.raises(InvalidStorageError, match='same store'):
+        copy_experiments(source, f'sqlite:///{source}')
+    with pytest.raises(StorageError, match='no such file'):
+        copy_experiments(str(tmp_path / 'missing.db'), target)
+
+
+def test_the_command_says_what_it_did(source: str, target: str, tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'neptune_async', 'sync', source, target]
+    done = subprocess.run(
+        [*command, '--experiment', 'other'], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, 'other: 1 variables, 1 points were new\n')
+    done = subprocess.run(
+        [*command, '--experiment', 'nobody'], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert 'nobody' in done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize('has_tqdm', [True, False])
+def test_a_terminal_sees_how_far_it_is(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_tqdm: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    monkeypatch.setattr('neptune_async._sync._INTERVAL', 0.0)
+    if not has_tqdm:
+        monkeypatch.setitem(sys.modules, 'tqdm', None)
+    assert sync(source, str(tmp_path / 'target.db')) == 0
+    shown = terminal.getvalue()
+    assert ('all: 12 of 12 variables' in shown) != has_tqdm
+    assert ('12/12' in shown) == has_tqdm
