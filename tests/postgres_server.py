@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -163,6 +163,12 @@ class Session:
     def value(self, query: str, *args: object) -> Any:
         """Return the first value of a query."""
         return self._portal.call(self._connection.fetchval, query, *args)
+
+    def listen(self, channel: str, hear: Callable[[str], object]) -> None:
+        """Have a function called with the channel of each notification."""
+        self._portal.call(
+            self._connection.add_listener, channel, lambda _, __, channel, ___: hear(channel)
+        )
 
 
 @contextmanager

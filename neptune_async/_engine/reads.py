@@ -25,8 +25,6 @@ from neptune_async.variable import Atom, Namespace, Point, Series, Set
 
 _BESIDES = Origin('head-room')
 """Of a write that is made on the worker's thread, which must not wait for room."""
-_FOLLOW_INTERVAL = 0.1
-"""Seconds after which to look for points that another process has committed."""
 
 ContainerType: TypeAlias = type[Atom] | type[Series] | type[Set]
 NamespaceEntry: TypeAlias = ContainerType | type[Namespace]
@@ -129,11 +127,13 @@ async def follow(
     worker: Worker, state: ExperimentState, path: str, position: Position
 ) -> tuple[Position, list[Point]]:
     """Return the points beyond a position, once there are any."""
-    while True:
-        position, points = await _beyond(worker, state, path, position)
-        if points:
-            return position, points
-        await worker.next_commit(_FOLLOW_INTERVAL)
+    position, points = await _beyond(worker, state, path, position)
+    if not points:
+        async with worker.storage.watch(state.id) as changed:
+            while not points:
+                await worker.next_commit(changed)
+                position, points = await _beyond(worker, state, path, position)
+    return position, points
 
 
 async def _beyond(

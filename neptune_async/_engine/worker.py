@@ -34,6 +34,7 @@ from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
 from neptune_async._storage.base import (
+    Changed,
     ExperimentRecord,
     Need,
     Receipt,
@@ -474,10 +475,17 @@ class Worker:
         await self._open_storage(writable=False)
         return await attempt(query, *args)
 
-    async def next_commit(self, at_most: float) -> None:
-        """Return after the next commit of this process, or so many seconds."""
-        with anyio.move_on_after(at_most):
+    async def next_commit(self, changed: Changed) -> None:
+        """Return after the next commit of this process, or of another."""
+        async with anyio.create_task_group() as tasks:
+
+            async def wait_for_others() -> None:
+                await changed()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(wait_for_others)
             await self._progress.wait()
+            tasks.cancel_scope.cancel()
 
     def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
         if state.queue.pending == 0:

@@ -8,7 +8,8 @@ nothing of the batch is stored and the engine sends it again, put right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -22,6 +23,9 @@ Need: TypeAlias = Literal['overdue', 'due', 'everything']
 """What to tidy up: what cannot wait until nothing is logged, what had better be done then, or all
 there is, since the process ends.
 """
+
+Changed: TypeAlias = Callable[[], Awaitable[None]]
+"""Returns when others may have committed something, or it is time to look anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,11 @@ class Storage(Protocol):
 
     async def last_batch(self, writer: bytes) -> int:
         """Return the number of the last batch that is stored of a writer; 0 if there is none."""
+
+    def watch(self, experiment_id: int) -> AbstractAsyncContextManager[Changed]:
+        """Keep a watch on what others commit to an experiment, from the first call of what it
+        yields on.
+        """
 
     async def compact(
         self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False

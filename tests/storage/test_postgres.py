@@ -31,7 +31,7 @@ from neptune_async._model.operations import (
 from neptune_async._storage import registry
 from neptune_async._storage.base import Storage, Window
 from neptune_async._storage.chunks import expanded
-from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage
+from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage, watching
 from neptune_async._storage.postgres.faults import OperationFault
 from neptune_async._storage.postgres.url import parsed
 from neptune_async.exceptions import InvalidStorageError, StorageError, StorageFormatError
@@ -430,3 +430,76 @@ async def agree(url: str, drawn: Any) -> None:
 @given(drawn=batches)
 def test_both_stores_make_the_same_of_any_batches(url: str, drawn: Any) -> None:
     anyio.run(agree, url, drawn)
+
+
+# ── A watch ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.asyncio
+async def test_a_watch_ends_as_soon_as_another_process_commits(
+    url: str, store: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, '_INTERVAL', 60.0)
+    experiment = await store.create_experiment('a')
+    other = PostgresStorage(url)
+    await other.open(writable=True)
+    try:
+        async with store.watch(experiment.id) as changed:
+            await changed()
+            for number in (1, 2, 3):
+                one = part(experiment, [float(number)], creates=number == 1)
+                with anyio.fail_after(30):
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(changed)
+                        await other.write(Batch(b'w' * 16, number, [one]))
+    finally:
+        await other.close()
+    with session(url) as asked:
+        assert asked.rows("SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
+
+
+@pytest.mark.asyncio
+async def test_a_watch_survives_its_connection(
+    url: str, store: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, '_INTERVAL', 0.5)
+    experiment = await store.create_experiment('a')
+    async with store.watch(experiment.id) as changed:
+        await changed()
+        with session(url) as asked:
+            asked.execute(
+                'SELECT pg_terminate_backend(pid) FROM pg_stat_activity '
+                "WHERE application_name = 'neptune_async'"
+            )
+        with anyio.fail_after(30):
+            for _ in range(4):
+                await changed()
+    assert await store.list_experiments() == ['a']
+
+
+def test_nobody_is_told_where_nobody_watches(url: str) -> None:
+    with session(url) as asked, Experiment('a', storage=url) as exp:
+        experiment_id = asked.value('SELECT id FROM experiments')
+        heard: list[object] = []
+        asked.listen(f'neptune_async_{experiment_id}', heard.append)
+        exp['x'].log(1.0)
+        exp.flush()
+        assert asked.value('SELECT 1') == 1  # after which what was told is there
+        assert heard == []
+        asked.execute('SELECT pg_advisory_lock_shared($1)', experiment_id)
+        exp['x'].log(2.0)
+        exp.flush()
+        assert asked.value('SELECT 1') == 1
+        assert len(heard) == 1
+
+
+def test_who_may_only_read_is_told_too(url: str) -> None:
+    with Experiment('a', storage=url) as exp:
+        exp['x'].log(1.0)
+    with Experiment('a', storage=url) as exp, Experiment(
+        'a', storage=f'{url}&default_transaction_read_only=on', mode='read'
+    ) as reader:  # fmt: skip
+        points = reader['x'].follow(timeout=30.0)
+        assert next(points).value == 1.0
+        exp['x'].log(2.0)
+        assert next(points).value == 2.0

@@ -241,6 +241,7 @@ async def _write_carefully(
     if rejections:
         await connection.execute(_REJECT, *_rejecting(sending, rejections))
     receipt.rejections += rejections
+    await connection.execute('SELECT tell_watchers($1)', experiment.id)
     epoch = await connection.fetchval(
         'SELECT epoch FROM epochs WHERE experiment_id = $1', experiment.id
     )

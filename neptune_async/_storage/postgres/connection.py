@@ -26,6 +26,7 @@ class Server:
     carries it out: the connection is given up then, and the next statement makes another.
 
     :param prepare: what to do first with each new connection.
+    :ivar generation: counts the connections.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Server:
         self._prepare = prepare
         self._connection: asyncpg.Connection | None = None
         self._lock = anyio.Lock()
+        self.generation = 0
 
     async def run(
         self,
@@ -79,6 +81,7 @@ class Server:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._connect()
+            self.generation += 1
             await self._prepare(self._connection)
         return self._connection
 

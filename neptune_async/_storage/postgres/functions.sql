@@ -304,6 +304,17 @@ CREATE FUNCTION append_points(
     WHERE experiment_id = experiment AND variable_id = resolved.id;
 $$;
 
+-- Tell those who watch an experiment that something is committed. Commits that notify wait for each
+-- other, so this does only if somebody watches, and thereby holds the lock.
+CREATE FUNCTION tell_watchers(experiment bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_try_advisory_lock(experiment) THEN
+        PERFORM pg_advisory_unlock(experiment);
+    ELSE
+        PERFORM pg_notify('neptune_async_' || experiment, '');
+    END IF;
+END $$;
+
 -- Store what a batch has of one experiment, and return its epoch then.
 CREATE FUNCTION write_part(
     named bigint, experiment bigint, expected integer, deletes boolean,
@@ -325,6 +336,7 @@ CREATE FUNCTION write_part(
         experiment, deletes, ids, counts, first_steps, strides, step_counts, steps,
         floating, times, number_counts, numbers, texts, encoded_counts, encoded
     );
+    SELECT tell_watchers(experiment);
     SELECT epoch FROM epochs WHERE experiment_id = experiment
 $$;
 

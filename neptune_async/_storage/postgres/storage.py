@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import asyncpg
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._storage.base import (
+    Changed,
     ExperimentRecord,
     Need,
     Receipt,
@@ -23,6 +25,7 @@ from neptune_async._storage.postgres.connection import Server
 from neptune_async._storage.postgres.faults import BatchIsStored
 from neptune_async._storage.postgres.opening import Opened, prepare
 from neptune_async._storage.postgres.url import parsed
+from neptune_async._storage.postgres.watching import Watches
 from neptune_async.exceptions import StorageError
 
 _ROWS: dict[Need, int] = {'overdue': 256, 'due': 64, 'everything': 1}
@@ -41,6 +44,7 @@ class PostgresStorage:
         self._is_writable = self._may_make = False
         self._opened = Opened(is_asynchronous=False)
         self._batches = Batches()
+        self._watches = Watches()
         self._server: Server | None = None
 
     @property
@@ -116,6 +120,9 @@ class PostgresStorage:
 
     async def last_batch(self, writer: bytes) -> int:
         return await self._open_server.run(last_batch, writer)
+
+    def watch(self, experiment_id: int) -> AbstractAsyncContextManager[Changed]:
+        return self._watches.watch(self._open_server, experiment_id)
 
     async def compact(
         self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False
