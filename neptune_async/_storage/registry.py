@@ -39,6 +39,8 @@ def resolve(storage: str | os.PathLike[str] | None) -> str:
     except TypeError:
         named = None
     if not isinstance(named, str) or not named or '\0' in named:
+        if isinstance(named, str) and '://' in named:
+            storage = f'{named.partition("://")[0]}://...'  # there may be a password in it
         raise InvalidStorageError(
             f"storage must be a path, ':memory:' or a URL such as 'sqlite:///runs.db', "
             f'not {storage!r}'

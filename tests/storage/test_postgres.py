@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import pytest_asyncio
 from faults.child import wait_until
@@ -53,7 +54,7 @@ def url(postgres: PostgresServer) -> str:
 
 
 @pytest_asyncio.fixture
-async def store(url: str) -> AsyncIterator[Storage]:
+async def store(url: str) -> AsyncIterator[PostgresStorage]:
     storage = PostgresStorage(url)
     await storage.open(writable=True)
     yield storage
@@ -298,6 +299,28 @@ def test_a_long_run_is_merged_on_the_way(url: str) -> None:
         with session(url) as asked:
             wait_until(lambda: asked.value('SELECT count(*) FROM chunks') < 100)
         assert exp['x'].all(with_steps=True) == [(n, float(n)) for n in range(300)]
+
+
+@pytest.mark.asyncio
+async def test_a_batch_is_one_round_trip(store: PostgresStorage) -> None:
+    parts = []
+    for name in ('a', 'b', 'c'):
+        parts.append(part(await store.create_experiment(name), [1.0, 2.0], creates=True))
+        parts[-1].operations += [
+            CreateVariable(Variable(3, 'atom', 'atom', 'int')), Assign(3, 'int', b'7'),
+            CreateVariable(TEXTS),
+        ]  # fmt: skip
+        parts[-1].texts.append((point_key(TEXTS.id), AUTOMATIC_STEP, 1.0, 'text'))
+    await store.write(Batch(b'w' * 16, 1, parts))
+    for each in parts:
+        each.operations.pop(0)
+    sent: list[Any] = []
+    assert store._server is not None and store._server._connection is not None
+    with store._server._connection.query_logger(sent.append):
+        await store.write(Batch(b'w' * 16, 2, parts))
+        await store.list_experiments()
+        await anyio.lowlevel.checkpoint()  # what was sent is told soon
+    assert len(sent) == 2, sent  # one of them is the list
 
 
 def test_a_deleted_experiment_leaves_only_its_writers(url: str) -> None:

@@ -41,6 +41,12 @@ def test_what_names_no_store_is_refused(storage: Any) -> None:
         registry.resolve(storage)
 
 
+def test_a_url_with_a_password_is_refused_without_it() -> None:
+    with pytest.raises(InvalidStorageError) as refused:
+        registry.resolve('postgresql://ada:sesame@h/\0')
+    assert 'sesame' not in str(refused.value)
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(InvalidStorageError, match="'ftp'"):
         registry.create(registry.resolve('ftp://host/x'))

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import anyio
 import asyncpg
 
-from neptune_async._storage.postgres.faults import translated
+from neptune_async._storage.postgres.faults import TIMEOUTS, translated
 from neptune_async._storage.postgres.url import Address
 from neptune_async.exceptions import InvalidStorageError, StorageError
 
@@ -75,7 +75,7 @@ class Server:
             with anyio.CancelScope(shield=True):
                 try:
                     await connection.close(timeout=_GOODBYE)
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (OSError, *TIMEOUTS, asyncpg.PostgresError, asyncpg.InterfaceError):
                     connection.terminate()
 
     async def _connected(self) -> asyncpg.Connection:

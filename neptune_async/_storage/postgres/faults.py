@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import asyncpg
@@ -12,6 +13,9 @@ from neptune_async.exceptions import StorageBusyError, StorageError, StorageForm
 
 CONFLICT, STALE, STORED, GONE, MISSING = 'NA001', 'NA002', 'NA003', 'NA004', 'NA005'
 """What functions.sql raises."""
+
+TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+"""The same one from Python 3.11 on."""
 
 _BUSY = (
     '40001',  # two transactions were in each other's way
@@ -46,7 +50,7 @@ def translated(error: Exception, location: str) -> Exception:
         return _of_server(error, location)
     if isinstance(error, asyncpg.DataError):
         return OperationFault(str(error))
-    if isinstance(error, TimeoutError) or type(error).__name__ == 'TimeoutError':
+    if isinstance(error, TIMEOUTS):
         return StorageError(f'the store {location} does not answer in time')
     if isinstance(error, MemoryError):
         # Not the batch's fault: it is tried again.
