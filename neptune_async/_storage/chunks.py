@@ -299,7 +299,8 @@ def _following(largest: float) -> float:
 
 def _counts_up(largest: float, count: int) -> bool:
     """Whether so many steps that follow are integral, and exact."""
-    return largest == -math.inf or (largest.is_integer() and abs(largest) + count <= MAX_STEP)
+    # Not a sum, which would be rounded.
+    return largest == -math.inf or (largest.is_integer() and abs(largest) <= MAX_STEP - count)
 
 
 def as_stride(steps: array[float]) -> Stride | None:

@@ -112,11 +112,17 @@ def test_damage_is_an_error_or_the_wrong_length_is(
         unpacked(chunk)
 
 
-def test_steps_that_have_come_as_far_as_steps_go_are_unpacked_as_they_were() -> None:
-    steps = array('d', [2.0**53 - 2, 2.0**53 - 1, 2.0**53, 2.0**53])
-    columns = Columns(array('d', [2.0] * 4), steps[:], array('d', [0.0] * 4), array('d', [0.0] * 4))
-    points = unpacked(packed(resolved(columns, SeriesEnd()), SeriesEnd()))
-    assert expanded(points.steps) == steps
+@pytest.mark.parametrize(
+    'given_steps', [[AUTOMATIC_STEP] * 4, [2.0**53 - 2, 2.0**53 - 1, 2.0**53, 2.0**53]]
+)
+def test_steps_that_have_come_as_far_as_steps_go_are_unpacked_as_they_were(
+    given_steps: list[float],
+) -> None:
+    zeros = array('d', [0.0] * 4)
+    columns = Columns(array('d', [2.0] * 4), array('d', given_steps), zeros[:], zeros)
+    end = SeriesEnd(1, 2.0**53 - 3, 0.0)
+    points = unpacked(packed(resolved(columns, end), end))
+    assert [*expanded(points.steps)] == [2.0**53 - 2, 2.0**53 - 1, 2.0**53, 2.0**53]
 
 
 @pytest.mark.parametrize('form', ['f8+zlib', 'ulp', 'json', 'json+zlib'])

@@ -449,7 +449,7 @@ async def agree(url: str, drawn: Any) -> None:
             await storage.close()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=batches)
 def test_both_stores_make_the_same_of_any_batches(url: str, drawn: Any) -> None:
     anyio.run(agree, url, drawn)

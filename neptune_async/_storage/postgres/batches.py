@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,9 +153,8 @@ async def _write(
         if rejections:
             later.append((_REJECT, _rejecting(sending, rejections)))
     statements = [_joined(calls[n : n + _PARTS]) for n in range(0, len(calls), _PARTS)]
-    async with AsyncExitStack() as stack:
-        if forced or later or len(statements) > 1:
-            await stack.enter_async_context(_transaction(connection, forced))
+    is_one = len(statements) == 1 and not later and not forced
+    async with nullcontext() if is_one else _transaction(connection, forced):
         epochs = [
             epoch
             for statement, args in statements
@@ -206,7 +205,8 @@ def _note(receipt: Receipt, sending: _Sending, epoch: int) -> None:
 
 
 @asynccontextmanager
-async def _transaction(connection: asyncpg.Connection, forced: bool) -> Any:
+async def _transaction(connection: asyncpg.Connection, forced: bool) -> AsyncIterator[None]:
+    """Commit what the body does, or nothing of it."""
     async with connection.transaction():
         if forced:
             await connection.execute('SET LOCAL synchronous_commit = on')

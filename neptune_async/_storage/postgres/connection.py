@@ -8,9 +8,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 import anyio
 import asyncpg
 
-from neptune_async._storage.postgres.faults import TIMEOUTS, translated
+from neptune_async._storage.postgres.faults import TIMEOUTS, BatchIsStored, translated
 from neptune_async._storage.postgres.url import Address
-from neptune_async.exceptions import InvalidStorageError, StorageError
+from neptune_async.exceptions import InvalidStorageError, NeptuneAsyncError, StorageError
 
 P = ParamSpec('P')
 T = TypeVar('T')
@@ -51,14 +51,13 @@ class Server:
         async with self._lock:
             try:
                 return await function(await self._connected(), *args, **kwargs)
-            except (asyncpg.PostgresError, asyncpg.DataError) as error:
-                raise translated(error, self._address.location) from error
-            except StorageError:
-                self.drop()
+            except BatchIsStored:
                 raise
-            except (Exception, anyio.get_cancelled_exc_class()) as error:
-                self.drop()
-                if not isinstance(error, Exception):
+            except BaseException as error:
+                # After these the connection is as it was before.
+                if not isinstance(error, (asyncpg.PostgresError, asyncpg.DataError)):
+                    self.drop()
+                if not isinstance(error, Exception) or isinstance(error, NeptuneAsyncError):
                     raise
                 raise translated(error, self._address.location) from error
 
@@ -80,9 +79,14 @@ class Server:
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
+            connection = await self._connect()
+            try:
+                await self._prepare(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
             self.generation += 1
-            await self._prepare(self._connection)
         return self._connection
 
     async def _connect(self) -> asyncpg.Connection:

@@ -41,7 +41,7 @@ class BatchIsStored(Exception):
 
 
 class OperationFault(Exception):
-    """The server refuses what an operation holds."""
+    """The server refuses what an operation holds, or it cannot even be sent."""
 
 
 def translated(error: Exception, location: str) -> Exception:
@@ -60,7 +60,7 @@ def translated(error: Exception, location: str) -> Exception:
         error, (OSError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     ):
         return StorageError(f'the store {location} cannot be reached: {_shown(error)}')
-    return error
+    return OperationFault(f'{type(error).__name__}: {error}')
 
 
 def _of_server(error: asyncpg.PostgresError, location: str) -> Exception:

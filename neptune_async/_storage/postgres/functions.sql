@@ -191,7 +191,8 @@ $$;
 CREATE FUNCTION counts_up(largest double precision, count integer) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT largest = '-Infinity'
-    OR (largest = floor(largest) AND abs(largest) + count <= 9007199254740992)
+    -- Not a sum, which would be rounded.
+    OR (largest = floor(largest) AND abs(largest) <= 9007199254740992 - count)
 $$;
 
 -- Give automatic steps, which are NaN, the number after the largest before them.

@@ -35,6 +35,8 @@ _WITHOUT_EFFECT = {'gssencmode': ('disable', 'prefer'), 'channel_binding': ('dis
 
 _SETTINGS = {
     'application_name': 'neptune_async',
+    # A batch that waited for another one is to see what that has stored.
+    'default_transaction_isolation': 'read committed',
     # A statement that waits for longer is tried again, which is reported.
     'lock_timeout': '10s',
     # The server lets go of a transaction whose client has vanished.
