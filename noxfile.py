@@ -116,14 +116,14 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure floors and ourselves, write tests/benchmarks/results.md, draw growth.svg."""
-    session.install('-e', '.', *group('bench'))
+    session.install('-e', '.[postgres]', *group('bench'))
     session.run('python', '-m', 'tests.benchmarks', *session.posargs)
 
 
 @nox.session(default=False)
 def bench_peers(session: nox.Session) -> None:
     """The same beside the other trackers, each in an environment of its own."""
-    session.install('-e', '.', *group('bench'))
+    session.install('-e', '.[postgres]', *group('bench'))
     session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *session.posargs)
 
 

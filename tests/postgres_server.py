@@ -1,4 +1,7 @@
-"""A PostgreSQL server of the tests' own: started, killed and asked from here."""
+"""A PostgreSQL server of the tests' own: started, killed and asked from here.
+
+As a script it starts one, prints the URL, and stops it once its input ends.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pytest
 from anyio.from_thread import start_blocking_portal
 
 INSTALL = 'PostgreSQL is not installed: apt-get install postgresql'
@@ -43,11 +46,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def binaries() -> Path:
-    """Return the folder of the server's programs; without one the test fails."""
+    """Return the folder of the server's programs.
+
+    :raises FileNotFoundError: there is none; says how to get it.
+    """
     found = sorted(Path('/usr/lib/postgresql').glob('*/bin/postgres'))
     on_path = shutil.which('postgres')
     if not found and on_path is None:
-        pytest.fail(INSTALL, pytrace=False)
+        raise FileNotFoundError(INSTALL)
     return (found[-1] if found else Path(str(on_path))).parent
 
 
@@ -196,3 +202,17 @@ def locked(url: str) -> Iterator[None]:
             yield
         finally:
             held.execute('ROLLBACK')
+
+
+def main() -> None:
+    server = PostgresServer()
+    try:
+        server.start()
+        print(server.url().partition('?')[0], flush=True)
+        sys.stdin.read()
+    finally:
+        server.stop()
+
+
+if __name__ == '__main__':
+    main()

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 from .figures import COLUMNS, GOALS, US, Results
 from .peers import PEERS
-from .systems import FLOOR, FLOORS, OURSELVES, System
+from .systems import FLOOR, FLOORS, OURSELVES, SERVER, System
 from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Measured, Stage, Workload
 
 HERE = Path(__file__).parent
@@ -237,6 +238,19 @@ def _plot(results: Results, path: Path) -> None:
     figure.savefig(path)
 
 
+@contextmanager
+def _server() -> Iterator[None]:
+    """Run a PostgreSQL server, which the children find in their environment."""
+    command = [sys.executable, ROOT / 'tests' / 'postgres_server.py']
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        os.environ[SERVER] = process.stdout.readline().strip()
+        yield
+        process.stdin.close()
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run what the command line names; 1 if something could not be measured."""
     parser = argparse.ArgumentParser(prog='python -m tests.benchmarks', description=__doc__)
@@ -261,7 +275,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
         results: dict[str, dict[str, Measured]] = {}
         for name in options.workloads:
             start = time.monotonic()
-            results[name] = bench.run(name)
+            with _server() if WORKLOADS[name].served else nullcontext():
+                results[name] = bench.run(name)
             _progress(f'{name} took {time.monotonic() - start:.0f} s')
             # Written again after each: a run with all peers takes long, and may be cut short.
             options.output.write_text(_report(bench, results, options))

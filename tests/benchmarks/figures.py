@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .systems import FLOOR, OURSELVES
+from .systems import COPY, FLOOR, OURSELVES, ServedNeptuneAsync
 from .workloads import GROWN_POINTS, GROWN_SERIES, Measured
 
 US = OURSELVES[0].name
@@ -87,6 +87,7 @@ COLUMNS: dict[str, list[Column]] = {
         Column('show_command', 'neptune-async show, s', form=',.2f'),
         Column('compare', 'compare 1,000 x 20, s', form=',.2f'),
     ],
+    'W11': [Column('durable_rate', 'durable points/s')],
 }
 
 
@@ -121,7 +122,14 @@ def _durable_floors(results: Results) -> float:
     return 1e9 / results['W1'][US]['durable_rate'] / results['W1'][FLOOR]['call_ns']
 
 
-def _best_peer(workload: str, key: str, *, more_is_better: bool) -> Callable[[Results], float]:
+def _of_copy(results: Results) -> float:
+    served = results['W11']
+    return served[ServedNeptuneAsync.name]['durable_rate'] / served[COPY]['durable_rate']
+
+
+def _best_peer(
+    workload: str, key: str, *, more_is_better: bool, us: str = US
+) -> Callable[[Results], float]:
     """Return how many times better we are than the best peer."""
 
     def ratio(results: Results) -> float:
@@ -135,7 +143,7 @@ def _best_peer(workload: str, key: str, *, more_is_better: bool) -> Callable[[Re
         ]
         if not found:
             raise KeyError(key)
-        ours = results[workload][US][key]
+        ours = results[workload][us][key]
         return ours / max(found) if more_is_better else min(found) / ours
 
     return ratio
@@ -178,4 +186,7 @@ GOALS = [
     Goal('W10 show one of 10,000 experiments, s', 1.0, _ours('W10', 'show')),
     Goal('W10 neptune-async list, s', 1.0, _ours('W10', 'list_command')),
     Goal('W10 neptune-async show, s', 1.0, _ours('W10', 'show_command')),
+    Goal('W11 until durable, x COPY', 0.5, _of_copy, at_least=True),
+    Goal('W11 until durable, x mlflow', 20, _best_peer('W11', 'durable_rate', more_is_better=True,
+         us=ServedNeptuneAsync.name), at_least=True),
 ]  # fmt: skip

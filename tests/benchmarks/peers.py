@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .systems import System
+from .systems import SERVER, System
 
 
 class KohakuBoard(System):
@@ -258,7 +258,24 @@ class MLflow(System):
         return lambda path, last: client.get_metric_history(run.info.run_id, path)[-(last or 0) :]
 
 
+class ServedMLflow(MLflow):
+    name = 'mlflow on PostgreSQL'
+    requirements = ('mlflow', 'psycopg2-binary')
+    workloads = 'W11'
+
+    def open(self, folder: Path) -> Any:
+        logging.getLogger('mlflow').setLevel(logging.ERROR)
+        logging.getLogger('alembic').setLevel(logging.ERROR)
+        import mlflow
+
+        mlflow.set_tracking_uri(os.environ[SERVER])
+        mlflow.create_experiment(folder.name, artifact_location=str(folder))
+        mlflow.set_experiment(folder.name)
+        mlflow.start_run()
+        return mlflow
+
+
 PEERS: list[type[System]] = [
     KohakuBoard, Trackio, GoodSeed, SwanLab, Neptune, NeptuneScale, TensorBoardX, WandB, Aim,
-    MLflow,
+    MLflow, ServedMLflow,
 ]  # fmt: skip

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 import struct
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+SERVER = 'NEPTUNE_ASYNC_BENCHMARK_SERVER'
+"""The environment variable with the URL of a PostgreSQL server, for those that need one."""
 _CHUNK = 10_000
 """Points after which the floors with SQLite write."""
 
@@ -94,6 +99,17 @@ class JournaledNeptuneAsync(NeptuneAsync):
     name = f'{NeptuneAsync.name}, a call survives'
     workloads = 'W1 W5'
     durability = 'call'
+
+
+class ServedNeptuneAsync(NeptuneAsync):
+    name = f'{NeptuneAsync.name} on PostgreSQL'
+    workloads = 'W11'
+
+    def open(self, folder: Path) -> Any:
+        from neptune_async import Experiment
+
+        os.chdir(folder)  # where what the server does not take is spilled
+        return Experiment(folder.name, storage=os.environ[SERVER], echo=False)
 
 
 # ── Floors ───────────────────────────────────────────────────────────────────
@@ -260,6 +276,48 @@ class RowFloor(_SQLiteFloor):
         return read
 
 
+class CopyFloor(Floor):
+    """Collects points, and copies every ten thousand to a server in the caller's thread."""
+
+    name = 'floor: asyncpg, COPY'
+    workloads = 'W11'
+
+    def open(self, folder: Path) -> Any:
+        import asyncpg
+
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._wait(asyncpg.connect(os.environ[SERVER]))
+        self._table = f'floor_{folder.name}'
+        self._wait(self._connection.execute(
+            f'CREATE TABLE "{self._table}" (path text, step float8, time float8, value float8)'
+        ))  # fmt: skip
+        self._points: list[tuple[str, float, float, float]] = []
+        steps = count()
+
+        def put(point: tuple[str, float, float]) -> None:
+            path, now, value = point
+            self._points.append((path, next(steps), now, value))
+            if len(self._points) == _CHUNK:
+                self.flush(None)
+
+        return _Run(_TupleView, put)
+
+    def _wait(self, awaitable: Any) -> Any:
+        return self._loop.run_until_complete(awaitable)
+
+    def flush(self, run: Any) -> bool:
+        points = self._points
+        self._wait(self._connection.copy_records_to_table(self._table, records=points))
+        points.clear()
+        return True
+
+    def close(self, run: Any) -> None:
+        self.flush(run)
+        self._wait(self._connection.close())
+        self._loop.close()
+
+
 FLOOR = DequeFloor.name
-FLOORS: list[type[System]] = [DequeFloor, FileFloor, ChunkFloor, RowFloor]
-OURSELVES: list[type[System]] = [NeptuneAsync, JournaledNeptuneAsync]
+COPY = CopyFloor.name
+FLOORS: list[type[System]] = [DequeFloor, FileFloor, ChunkFloor, RowFloor, CopyFloor]
+OURSELVES: list[type[System]] = [NeptuneAsync, JournaledNeptuneAsync, ServedNeptuneAsync]

@@ -118,6 +118,20 @@ def tight(system: System, folder: Path, share: float) -> Measured:
     }
 
 
+def served(system: System, folder: Path, share: float) -> Measured:
+    values = noise(int(200_000 * share))
+    log = loop(system.single)
+    run = system.open(folder)
+    log(run, PATH, values[:10])
+    system.flush(run)
+    start = clock()
+    log(run, PATH, values)
+    until_durable(system, run)
+    seconds = clock() - start
+    system.close(run)
+    return {'durable_rate': len(values) / seconds}
+
+
 def calls(system: System, folder: Path, share: float) -> Measured:
     values = noise(int(200_000 * share))
     log = timed_loop(system.single)
@@ -636,6 +650,7 @@ class Workload:
     :ivar prepare: writes, once, what all runs read.
     :ivar repeats: False if a run takes its medians itself.
     :ivar waits: whether its runs mostly wait, and so may run at the same time.
+    :ivar served: whether it needs a PostgreSQL server.
     :ivar limit: seconds that a stage may take.
     """
 
@@ -644,6 +659,7 @@ class Workload:
     prepare: Stage | None = None
     repeats: bool = True
     waits: bool = False
+    served: bool = False
     limit: float = 600.0
 
 
@@ -660,6 +676,7 @@ WORKLOADS = {
     'W10': Workload(
         'W10 browse: 10,000 experiments, 1,000,000 chunks', [browse], prepare=stock, repeats=False
     ),
+    'W11': Workload('W11 server: one series, 200,000 points, PostgreSQL', [served], served=True),
 }
 
 STAGES: dict[str, Stage] = {
