@@ -260,7 +260,7 @@ class MLflow(System):
 
 class ServedMLflow(MLflow):
     name = 'mlflow on PostgreSQL'
-    requirements = ('mlflow', 'psycopg2-binary')
+    requirements = ('mlflow', 'psycopg[binary]')
     workloads = 'W11'
 
     def open(self, folder: Path) -> Any:

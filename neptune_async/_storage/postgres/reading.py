@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from neptune_async._model.operations import Variable
-from neptune_async._model.values import decode
+from neptune_async._model.values import Content, decode
 from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import Points, Stride, Values
 from neptune_async.exceptions import StorageFormatError
@@ -18,9 +18,9 @@ from neptune_async.exceptions import StorageFormatError
 _COLUMNS = 'v.id, v.path, v.container, v.content'
 _VARIABLES = f'SELECT {_COLUMNS} FROM variables v WHERE v.experiment_id = $1'
 
-_SERIES = f"""
+SERIES = f"""
 SELECT {_COLUMNS}, s.count AS end, c.*
-FROM variables v
+{{which}}
 LEFT JOIN series s ON s.experiment_id = v.experiment_id AND s.variable_id = v.id
 CROSS JOIN LATERAL (SELECT greatest($3, s.count - $4, 0) AS start) w
 LEFT JOIN LATERAL (
@@ -42,9 +42,12 @@ LEFT JOIN LATERAL (
         WHERE experiment_id = v.experiment_id AND variable_id = v.id AND first <= w.start
     )
 ) c ON true
-WHERE v.experiment_id = $1 AND v.path = $2
-ORDER BY c.first
+ORDER BY v.id, c.first
 """
+"""The points of variables, a row a chunk; ``which`` says of which variables, with $1 and $2."""
+_ONE = SERIES.format(
+    which='FROM (SELECT * FROM variables WHERE experiment_id = $1 AND path = $2) v'
+)
 
 
 async def list_variables(
@@ -107,10 +110,13 @@ async def read_series(
 ) -> SeriesReading | None:
     """Return the points of a series that are in a window."""
     rows = await connection.fetch(
-        _SERIES, experiment_id, path, window.first, window.last, steps, times
+        _ONE, experiment_id, path, window.first, window.last, steps, times
     )
-    if not rows:
-        return None
+    return series_reading(rows) if rows else None
+
+
+def series_reading(rows: Sequence[Any]) -> SeriesReading:
+    """Return what the rows of one variable say."""
     variable = Variable(*rows[0][:4])
     if variable.container != 'series':
         return SeriesReading(variable)
@@ -120,8 +126,8 @@ async def read_series(
     reading = SeriesReading(variable, first, pieces)
     if reading.end != end:
         raise StorageFormatError(
-            f'variable {path!r} has {reading.end} of {end} points: rows of its are missing; '
-            'restore the database from a backup'
+            f'variable {variable.path!r} has {reading.end} of {end} points: rows of its are '
+            'missing; restore the database from a backup'
         )
     return reading
 
@@ -144,7 +150,7 @@ def _points(variable: Variable, row: Any) -> Points:
         steps = Stride(row['first_step'], row['stride'], row['count'])[skipped:]
     else:
         steps = array('d', row['steps'] or ())
-    points = Points(steps, array('d', row['times'] or ()), _values(variable, row))
+    points = Points(steps, array('d', row['times'] or ()), values_of(variable.content, row))
     if len(points) != count:
         raise StorageFormatError(
             f'variable {variable.path!r} is damaged: {len(points)} of {count} values at point '
@@ -153,11 +159,12 @@ def _points(variable: Variable, row: Any) -> Points:
     return points
 
 
-def _values(variable: Variable, row: Any) -> Values:
+def values_of(content: Content, row: Any) -> Values:
+    """Return the values in a row: floats, or texts or datetimes."""
     if row['numbers'] is not None:
         return array('d', row['numbers'])
     texts: list[Any] = row['texts']
-    if variable.content == 'datetime':
+    if content == 'datetime':
         texts = [text and datetime.fromisoformat(text) for text in texts]
     if row['encoded'] is None:
         return texts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -12,14 +12,17 @@ from neptune_async._model.operations import Batch, Variable
 from neptune_async._storage.base import (
     Changed,
     ExperimentRecord,
+    ExperimentSummary,
+    Latest,
     Need,
     Receipt,
     SeriesReading,
     StaleEpoch,
+    VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
-from neptune_async._storage.postgres import experiments, reading
+from neptune_async._storage.postgres import bulk, experiments, reading
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
 from neptune_async._storage.postgres.faults import BatchIsStored
@@ -153,6 +156,26 @@ class PostgresStorage:
         return await self._open_server.run(
             reading.read_series, experiment_id, path, window, steps, times
         )
+
+    # ── Many at a time ───────────────────────────────────────────────────────
+
+    async def find_experiments(
+        self, names: Collection[str] | None = None
+    ) -> list[ExperimentSummary]:
+        return await self._open_server.run(bulk.find_experiments, names)
+
+    async def find_variables(
+        self, experiment_ids: Collection[int], paths: Collection[str] | None = None
+    ) -> dict[int, list[Variable]]:
+        return await self._open_server.run(bulk.find_variables, experiment_ids, paths)
+
+    async def read_latest(self, variables: VariablesByExperiment) -> Latest:
+        return await self._open_server.run(bulk.read_latest, variables)
+
+    async def read_many_series(
+        self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
+    ) -> dict[int, SeriesReading]:
+        return await self._open_server.run(bulk.read_many_series, variables, window, steps, times)
 
 
 async def _nothing(connection: asyncpg.Connection) -> None:

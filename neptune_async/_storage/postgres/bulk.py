@@ -1,0 +1,133 @@
+"""Reading many variables of many experiments at a time from a PostgreSQL store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import groupby
+
+import asyncpg
+
+from neptune_async._model.operations import Container, Variable
+from neptune_async._storage.base import (
+    ExperimentSummary,
+    LastPoint,
+    Latest,
+    SeriesReading,
+    VariablesByExperiment,
+    Window,
+)
+from neptune_async._storage.postgres.reading import SERIES, series_reading, values_of
+
+_WANTED = 'unnest($1::bigint[], $2::bigint[]) AS wanted (experiment_id, variable_id)'
+
+_LAST_POINTS = f"""
+SELECT
+    variable_id,
+    first + count AS count,
+    coalesce(steps[count], first_step + stride * (count - 1)) AS step,
+    times[count] AS time,
+    "values"[count : count] AS numbers,
+    texts[count : count] AS texts,
+    encoded[count : count] AS encoded
+FROM {_WANTED}
+CROSS JOIN LATERAL (
+    SELECT first, count, first_step, stride, steps, times, "values", texts, encoded
+    FROM chunks
+    WHERE experiment_id = wanted.experiment_id AND variable_id = wanted.variable_id
+    ORDER BY first DESC LIMIT 1
+) AS last
+"""
+
+
+async def find_experiments(
+    connection: asyncpg.Connection, names: Collection[str] | None
+) -> list[ExperimentSummary]:
+    """Return the experiments of these names, or all, in the order in which they were made."""
+    rows = await connection.fetch(
+        'SELECT id, name, extract(epoch FROM created)::double precision, '
+        '(SELECT count(*) FROM variables WHERE experiment_id = experiments.id) '
+        'FROM experiments WHERE $1::text[] IS NULL OR name = ANY ($1) ORDER BY created, id',
+        None if names is None else [*names],
+    )
+    return [ExperimentSummary(*row) for row in rows]
+
+
+async def find_variables(
+    connection: asyncpg.Connection,
+    experiment_ids: Collection[int],
+    paths: Collection[str] | None,
+) -> dict[int, list[Variable]]:
+    """Return the variables of several experiments at these paths, or all, by path."""
+    rows = await connection.fetch(
+        'SELECT experiment_id, id, path, container, content FROM variables '
+        'WHERE experiment_id = ANY ($1) AND ($2::text[] IS NULL OR path = ANY ($2)) '
+        'ORDER BY experiment_id, path',
+        [*experiment_ids], None if paths is None else [*paths],
+    )  # fmt: skip
+    found: dict[int, list[Variable]] = {}
+    for experiment_id, *row in rows:
+        found.setdefault(experiment_id, []).append(Variable(*row))
+    return found
+
+
+async def read_latest(connection: asyncpg.Connection, variables: VariablesByExperiment) -> Latest:
+    """Return what variables hold: values, members, and of a series its last point."""
+    latest = Latest()
+    contents = {variable.id: variable.content for some in variables.values() for variable in some}
+    # Of one moment.
+    async with connection.transaction(isolation='repeatable_read', readonly=True):
+        atoms = await connection.fetch(
+            f'SELECT variable_id, value FROM atoms JOIN {_WANTED} '
+            'USING (experiment_id, variable_id)',
+            *_ids_of(variables, 'atom'),
+        )
+        members = await connection.fetch(
+            f'SELECT variable_id, member FROM members JOIN {_WANTED} '
+            'USING (experiment_id, variable_id)',
+            *_ids_of(variables, 'set'),
+        )
+        points = await connection.fetch(_LAST_POINTS, *_ids_of(variables, 'series'))
+    latest.atoms.update(atoms)
+    for variable_id, member in members:
+        latest.sets.setdefault(variable_id, []).append(member)
+    for row in points:
+        (value,) = values_of(contents[row['variable_id']], row)
+        latest.series[row['variable_id']] = LastPoint(row['count'], row['step'], row['time'], value)
+    return latest
+
+
+async def read_many_series(
+    connection: asyncpg.Connection,
+    variables: VariablesByExperiment,
+    window: Window,
+    steps: bool,
+    times: bool,
+) -> dict[int, SeriesReading]:
+    """Return the points of several series that are in a window, by the variable's id."""
+    readings = {
+        variable.id: SeriesReading(variable)
+        for some in variables.values()
+        for variable in some
+        if variable.container == 'series'
+    }
+    rows = await connection.fetch(
+        SERIES.format(
+            which=f'FROM {_WANTED} JOIN variables v '
+            'ON v.experiment_id = wanted.experiment_id AND v.id = wanted.variable_id'
+        ),
+        *_ids_of(variables, 'series'), window.first, window.last, steps, times,
+    )  # fmt: skip
+    for variable_id, own in groupby(rows, lambda row: row['id']):
+        readings[variable_id] = series_reading([*own])
+    return readings
+
+
+def _ids_of(variables: VariablesByExperiment, container: Container) -> tuple[list[int], list[int]]:
+    """Return the ids of experiments and variables, as two columns."""
+    found = [
+        (experiment_id, variable.id)
+        for experiment_id, some in variables.items()
+        for variable in some
+        if variable.container == container
+    ]
+    return [experiment_id for experiment_id, _ in found], [variable_id for _, variable_id in found]
