@@ -94,7 +94,7 @@ class Points:
         kept = array('d', compress(steps, chosen))
         values = compress(self.values, chosen)
         return Points(
-            (kept and _as_stride(kept)) or kept,
+            (kept and as_stride(kept)) or kept,
             array('d', compress(self.times, chosen)),
             array('d', values) if isinstance(self.values, array) else [*values],
         )

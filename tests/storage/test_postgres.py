@@ -349,6 +349,32 @@ def test_what_was_stored_and_is_gone_is_told(url: str) -> None:
         assert exp['x'].all() == [1.0, 2.0]
 
 
+def test_what_is_left_of_a_rewind_and_what_a_fork_copies_is_merged(url: str) -> None:
+    with Experiment('a', storage=url) as exp:
+        for value in range(10):
+            exp['x'].log(value / 3, timestamp=float(value))
+            exp['t'].log('odd \0' if value == 2 else 'plain', step=2 * value)
+            exp.flush()
+        exp.rewind(6)
+        exp['x'].log(7.0)
+        with exp.fork('b', 3) as fork:
+            assert fork['x'].all(with_steps=True) == [(n, n / 3) for n in range(4)]
+            assert fork['t'].all(with_steps=True) == [(0, 'plain'), (2, 'plain')]
+            fork['t'].log('next')
+            assert fork['t'].tail(1, with_steps=True) == [(3, 'next')]
+        assert exp['x'].tail(2, with_steps=True) == [(6, 2.0), (7, 7.0)]
+        assert exp['t'].all() == ['plain', 'plain', 'odd \0', 'plain']
+    with session(url) as asked:
+        wrong = (
+            'SELECT count(*) FROM series s WHERE count <> (SELECT coalesce(sum(count), 0) '
+            'FROM chunks c WHERE c.experiment_id = s.experiment_id '
+            'AND c.variable_id = s.variable_id)'
+        )
+        assert asked.value(wrong) == 0
+        assert asked.value('SELECT max(n) FROM (SELECT count(*) AS n FROM chunks '
+                           'GROUP BY experiment_id, variable_id) AS rows') == 1  # fmt: skip
+
+
 @pytest.mark.asyncio
 @pytest.mark.failure('F43', 'an operation that the server refuses')
 async def test_what_the_server_refuses_does_not_take_others_along(url: str, store: Storage) -> None:

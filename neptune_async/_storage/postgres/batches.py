@@ -10,7 +10,14 @@ from typing import Any
 
 import asyncpg
 
-from neptune_async._model.operations import Batch, CreateVariable, Delete, Operation, Part
+from neptune_async._model.operations import (
+    Batch,
+    CreateVariable,
+    Delete,
+    Operation,
+    Part,
+    Rewind,
+)
 from neptune_async._storage.base import ExperimentRecord, Receipt
 from neptune_async._storage.postgres import experiments
 from neptune_async._storage.postgres.faults import BatchIsStored, OperationFault, translated
@@ -18,7 +25,7 @@ from neptune_async._storage.postgres.writing import OperationRows, PointRows, po
 from neptune_async.exceptions import Rejection
 
 _PARTS = 64
-"""Parts of a batch that one statement takes: each has 26 of the 65,535 arguments that there are."""
+"""Parts of a batch that one statement takes: each has 27 of the 65,535 arguments that there are."""
 
 _REJECT = """
 INSERT INTO rejected (experiment_id, experiment, path, operation, count, reason)
@@ -281,8 +288,8 @@ async def _fault_of(
 
 
 async def _path_of(connection: asyncpg.Connection, experiment_id: int, operation: Operation) -> str:
-    if isinstance(operation, Delete):
-        return operation.path
+    if isinstance(operation, (Delete, Rewind)):
+        return operation.path or '*'
     if isinstance(operation, CreateVariable):
         return operation.variable.path
     return await _path(connection, experiment_id, operation.variable_id)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 
 import asyncpg
 
 from neptune_async._storage.base import ExperimentRecord
+from neptune_async._storage.postgres.reading import list_variables
 
 
 async def create(connection: asyncpg.Connection, name: str | None) -> ExperimentRecord | None:
@@ -48,10 +51,32 @@ async def delete(connection: asyncpg.Connection, name: str) -> bool:
     return deleted
 
 
+async def fork(
+    connection: asyncpg.Connection,
+    experiment_id: int,
+    name: str,
+    step: float | None,
+    draw_id: Callable[[], int],
+) -> ExperimentRecord | None:
+    """Copy an experiment, up to a step if there is one; None if the name is taken."""
+    variables = await list_variables(connection, experiment_id, None)
+    old = [variable.id for variable in variables]
+    drawn = _drawn()
+    made = await connection.fetchval(
+        'SELECT fork_experiment($1, $2, $3, $4, $5, $6)',
+        experiment_id, drawn, name, old, [draw_id() for _ in old],
+        math.inf if step is None else step,
+    )  # fmt: skip
+    return ExperimentRecord(drawn, name, 0) if made else None
+
+
+def _drawn() -> int:
+    """Return an id: drawn, not counted, since a sequence is what machines would have to share."""
+    return int.from_bytes(os.urandom(8), 'little') >> 2
+
+
 async def _create(connection: asyncpg.Connection, name: str) -> ExperimentRecord | None:
-    # Drawn, not counted: a sequence is what all machines of a cluster would have to share.
-    drawn = int.from_bytes(os.urandom(8), 'little') >> 2
-    made = await connection.fetchval('SELECT create_experiment($1, $2)', drawn, name)
+    made = await connection.fetchval('SELECT create_experiment($1, $2)', _drawn(), name)
     return None if made is None else ExperimentRecord(made, name, 0)
 
 

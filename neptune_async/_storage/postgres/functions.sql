@@ -116,10 +116,11 @@ $$;
 -- Apply operations, one kind after the other.
 --
 -- kinds, ends: the kind of each run of rows, and its last row
--- The rows have what their kind needs: id, path, container, content, value.
+-- The rows have what their kind needs: id, path, container, content, value, step.
 CREATE FUNCTION apply_operations(
     named bigint, experiment bigint, kinds text[], ends integer[],
-    ids bigint[], paths text[], containers text[], contents text[], payloads bytea[]
+    ids bigint[], paths text[], containers text[], contents text[], payloads bytea[],
+    steps double precision[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     a integer := 1;
@@ -153,6 +154,9 @@ BEGIN
             PERFORM set_contents(experiment, ids[a:z], contents[a:z]);
         WHEN 'Delete' THEN
             PERFORM delete_variables(experiment, path) FROM unnest(paths[a:z]) AS path;
+        WHEN 'Rewind' THEN
+            PERFORM rewind(experiment, given.path, given.step)
+            FROM unnest(paths[a:z], steps[a:z]) AS given (path, step);
         END CASE;
         a := z + 1;
     END LOOP;
@@ -322,6 +326,7 @@ CREATE FUNCTION write_part(
     writer bytea, number bigint, after bigint,
     kinds text[], ends integer[],
     operation_ids bigint[], paths text[], containers text[], contents text[], payloads bytea[],
+    rewind_steps double precision[],
     ids bigint[], counts integer[],
     first_steps double precision[], strides double precision[],
     step_counts integer[], steps double precision[],
@@ -331,7 +336,8 @@ CREATE FUNCTION write_part(
 ) RETURNS integer LANGUAGE sql AS $$
     SELECT begin_part(named, experiment, expected, deletes, writer, number, after);
     SELECT apply_operations(
-        named, experiment, kinds, ends, operation_ids, paths, containers, contents, payloads
+        named, experiment, kinds, ends, operation_ids, paths, containers, contents, payloads,
+        rewind_steps
     );
     SELECT append_points(
         experiment, deletes, ids, counts, first_steps, strides, step_counts, steps,
@@ -345,44 +351,59 @@ $$;
 CREATE FUNCTION merge_chunks(experiment bigint, ids bigint[], enough integer) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    many bigint[];
+    merged bigint[];
+    starts bigint[];
 BEGIN
     PERFORM lock_series(experiment, ids, true);
-    many := ARRAY(
-        SELECT variable_id FROM chunks
-        WHERE experiment_id = experiment AND variable_id = ANY (ids) AND count < enough
-        GROUP BY variable_id HAVING count(*) > 1
-    );
-    WITH small AS (
-        DELETE FROM chunks USING (
-            SELECT variable_id, coalesce(max(first) FILTER (WHERE count >= enough), -1) AS last
-            FROM chunks
-            WHERE experiment_id = experiment AND variable_id = ANY (many)
-            GROUP BY variable_id
-        ) AS big
-        WHERE chunks.experiment_id = experiment AND chunks.variable_id = big.variable_id
-        AND chunks.first > big.last
+    SELECT array_agg(variable_id), array_agg(start) INTO merged, starts
+    FROM (
+        SELECT
+            variable_id,
+            coalesce(max(first) FILTER (WHERE count >= enough), -1) + 1 AS start
+        FROM chunks
+        WHERE experiment_id = experiment AND variable_id = ANY (ids)
+        GROUP BY variable_id HAVING count(*) FILTER (WHERE count < enough) > 1
+    ) AS small;
+    PERFORM rewrite_chunks(experiment, merged, starts, 'Infinity');
+END $$;
+
+-- Write the rows of series anew, from those on that begin at a position, without the points beyond
+-- a step.
+CREATE FUNCTION rewrite_chunks(
+    experiment bigint, ids bigint[], starts bigint[], most double precision
+) RETURNS void LANGUAGE sql AS $$
+    WITH old AS (
+        DELETE FROM chunks USING unnest(ids, starts) AS given (id, start)
+        WHERE experiment_id = experiment AND variable_id = given.id AND first >= given.start
         RETURNING chunks.*
     ), points AS (
         SELECT
-            small.variable_id,
-            small.first + place - 1 AS index,
-            coalesce(step, small.first_step + small.stride * (place - 1)) AS step,
+            old.variable_id,
+            old.first + place - 1 AS index,
+            coalesce(step, old.first_step + old.stride * (place - 1)) AS step,
             time, number, text, code
-        FROM small
-        CROSS JOIN LATERAL unnest(
-            small.steps, small.times, small."values", small.texts, small.encoded
-        ) WITH ORDINALITY AS point (step, time, number, text, code, place)
+        FROM old
+        CROSS JOIN LATERAL unnest(old.steps, old.times, old."values", old.texts, old.encoded)
+            WITH ORDINALITY AS point (step, time, number, text, code, place)
+    ), kept AS (
+        SELECT
+            points.*,
+            min(begins.index) OVER w + row_number() OVER w - 1 AS new_index
+        FROM points
+        JOIN (SELECT variable_id, min(index) AS index FROM points GROUP BY variable_id) AS begins
+            USING (variable_id)
+        WHERE step <= most
+        WINDOW w AS (PARTITION BY variable_id ORDER BY points.index)
     ), cut AS (
         SELECT
             *,
-            (index - min(index) OVER (PARTITION BY variable_id)) / 8192 AS part,
+            (new_index - min(new_index) OVER (PARTITION BY variable_id)) / 8192 AS part,
             step - lag(step) OVER (PARTITION BY variable_id ORDER BY index) AS apart
-        FROM points
+        FROM kept
     ), merged AS (
         SELECT
             variable_id,
-            min(index) AS first,
+            min(new_index) AS first,
             count(*) AS count,
             array_agg(step ORDER BY index) AS steps,
             array_agg(time ORDER BY index) AS times,
@@ -415,6 +436,87 @@ BEGIN
         CASE WHEN numbers IS NULL THEN texts END,
         CASE WHEN has_encoded THEN encoded END
     FROM judged;
+$$;
+
+-- Drop the points beyond a step from all series at a path and below it; all of them if it is empty.
+CREATE FUNCTION rewind(experiment bigint, top text, step double precision) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    ids bigint[];
+BEGIN
+    ids := ARRAY(
+        SELECT id FROM variables
+        WHERE experiment_id = experiment AND container = 'series' AND (
+            top IN ('', path)
+            -- '0' is the character after '/'.
+            OR (path >= (top || '/') COLLATE "C" AND path < (top || '0') COLLATE "C")
+        )
+    );
+    PERFORM lock_series(experiment, ids, true);
+    ids := ARRAY(
+        SELECT variable_id FROM series
+        WHERE experiment_id = experiment AND variable_id = ANY (ids) AND largest_step > step
+    );
+    PERFORM rewrite_chunks(experiment, ids, array_fill(0::bigint, ARRAY[cardinality(ids)]), step);
+    UPDATE series SET
+        count = coalesce(left_over.count, 0),
+        largest_step = coalesce(left_over.largest_step, '-Infinity'),
+        last_time = coalesce(left_over.last_time, '-Infinity')
+    FROM unnest(ids) AS changed (id)
+    LEFT JOIN (
+        SELECT
+            variable_id,
+            sum(chunks.count) AS count,
+            max(greatest(
+                first_step,
+                first_step + stride * (chunks.count - 1),
+                (SELECT max(s) FROM unnest(steps) AS s)
+            )) AS largest_step,
+            (array_agg(times[chunks.count] ORDER BY first DESC))[1] AS last_time
+        FROM chunks WHERE experiment_id = experiment AND variable_id = ANY (ids)
+        GROUP BY variable_id
+    ) AS left_over ON left_over.variable_id = changed.id
+    WHERE experiment_id = experiment AND series.variable_id = changed.id;
+END $$;
+
+-- Make an experiment with a copy of variables of another, under other ids; false if the name is
+-- taken.
+CREATE FUNCTION fork_experiment(
+    original bigint, fork bigint, fork_name text, old_ids bigint[], new_ids bigint[],
+    step double precision
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF create_experiment(fork, fork_name) IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM epochs WHERE experiment_id = original FOR SHARE;
+    PERFORM lock_series(original, old_ids, true);
+    INSERT INTO variables (experiment_id, id, path, container, content)
+    SELECT fork, copy.new, path, container, content
+    FROM variables JOIN unnest(old_ids, new_ids) AS copy (old, new) ON id = copy.old
+    WHERE experiment_id = original;
+    INSERT INTO atoms (experiment_id, variable_id, value)
+    SELECT fork, copy.new, value
+    FROM atoms JOIN unnest(old_ids, new_ids) AS copy (old, new) ON variable_id = copy.old
+    WHERE experiment_id = original;
+    INSERT INTO members (experiment_id, variable_id, digest, member)
+    SELECT fork, copy.new, digest, member
+    FROM members JOIN unnest(old_ids, new_ids) AS copy (old, new) ON variable_id = copy.old
+    WHERE experiment_id = original;
+    INSERT INTO series (experiment_id, variable_id, count, largest_step, last_time)
+    SELECT fork, copy.new, count, largest_step, last_time
+    FROM series JOIN unnest(old_ids, new_ids) AS copy (old, new) ON variable_id = copy.old
+    WHERE experiment_id = original;
+    INSERT INTO chunks (
+        experiment_id, variable_id, first, count, first_step, stride, steps, times, "values",
+        texts, encoded
+    )
+    SELECT
+        fork, copy.new, first, count, first_step, stride, steps, times, "values", texts, encoded
+    FROM chunks JOIN unnest(old_ids, new_ids) AS copy (old, new) ON variable_id = copy.old
+    WHERE experiment_id = original;
+    PERFORM rewind(fork, '', step);
+    RETURN true;
 END $$;
 
 -- Make an experiment; null if the name is taken.

@@ -18,6 +18,7 @@ from neptune_async._model.operations import (
     Operation,
     Part,
     ResetMembers,
+    Rewind,
     point_key,
 )
 from neptune_async._model.values import AtomValue, encode
@@ -47,6 +48,7 @@ class OperationRows:
     containers: list[str | None] = field(default_factory=list)
     contents: list[str | None] = field(default_factory=list)
     payloads: list[bytes | None] = field(default_factory=list)
+    steps: list[float | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> OperationRows:
@@ -65,7 +67,7 @@ class OperationRows:
     def arguments(self) -> tuple[Any, ...]:
         return (
             self.kinds, self.ends,
-            self.ids, self.paths, self.containers, self.contents, self.payloads,
+            self.ids, self.paths, self.containers, self.contents, self.payloads, self.steps,
         )  # fmt: skip
 
     def _add(self, operation: Operation) -> None:
@@ -79,6 +81,8 @@ class OperationRows:
             )
         elif isinstance(operation, Delete):
             self._row(kind, path=operation.path)
+        elif isinstance(operation, Rewind):
+            self._row(kind, path=operation.path, step=operation.step)
         else:
             if isinstance(operation, ResetMembers):
                 self._row(kind, operation.variable_id, content=operation.content)
@@ -95,12 +99,14 @@ class OperationRows:
         container: str | None = None,
         content: str | None = None,
         payload: bytes | None = None,
+        step: float | None = None,
     ) -> None:
         self.ids.append(variable_id)
         self.paths.append(path)
         self.containers.append(container)
         self.contents.append(content)
         self.payloads.append(payload)
+        self.steps.append(step)
         if self.kinds[-1:] != [kind]:
             self.kinds.append(kind)
             self.ends.append(0)
