@@ -1,7 +1,7 @@
 """The command line: ``neptune-async``, and ``python -m neptune_async``, which are one program.
 
 It needs click and rich, the extra ``cli``; ``recover`` works without them, for
-it is what messages about spill files name.
+it is what messages about spill files name, and so does ``sync``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What works with no extra installed: ``recover``."""
+"""What works with no extra installed: ``recover`` and ``sync``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from neptune_async._engine.store import opened
 from neptune_async.cli.exits import BAD_USAGE, FAILED, OK, complain
+from neptune_async.cli.syncing import SYNC_HELP, sync
 from neptune_async.exceptions import NeptuneAsyncError
 
 RECOVER_HELP = 'Store what processes that have ended left in spill files and journals.'
@@ -18,15 +19,24 @@ STORAGE_HELP = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what the command line says, if that is to recover."""
-    if arguments[:1] != ['recover']:
+    """Do what the command line says, if that is to recover, or to sync."""
+    if arguments[:1] not in (['recover'], ['sync']):
         complain("the command line needs more libraries: pip install 'neptune-async[cli]'")
         return BAD_USAGE
-    parser = argparse.ArgumentParser(prog='neptune-async recover', description=RECOVER_HELP)
-    parser.add_argument('--storage', help=STORAGE_HELP)
-    storage: str | None = parser.parse_args(arguments[1:]).storage
+    parser = argparse.ArgumentParser(prog='neptune-async')
+    verbs = parser.add_subparsers(dest='verb')
+    verbs.add_parser('recover', description=RECOVER_HELP).add_argument(
+        '--storage', help=STORAGE_HELP
+    )
+    syncing = verbs.add_parser('sync', description=SYNC_HELP)
+    syncing.add_argument('source')
+    syncing.add_argument('target')
+    syncing.add_argument('--experiment', action='append', default=[], metavar='NAME')
+    options = parser.parse_args(arguments)
     try:
-        return recover(storage)
+        if options.verb == 'sync':
+            return sync(options.source, options.target, options.experiment)
+        return recover(options.storage)
     except NeptuneAsyncError as error:
         complain(error)
         return BAD_USAGE

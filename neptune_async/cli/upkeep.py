@@ -1,4 +1,4 @@
-"""The verbs that look after a store: ``delete``, ``recover`` and ``doctor``."""
+"""The verbs that look after stores: ``delete``, ``recover``, ``sync`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from neptune_async.cli.options import (
     verb,
 )
 from neptune_async.cli.output import confirmed, console, plain, print_json, table, waiting
+from neptune_async.cli.syncing import SYNC_HELP
+from neptune_async.cli.syncing import sync as copy
 from neptune_async.exceptions import StorageFormatError
 
 _RECOVER = 'run: neptune-async recover'
@@ -54,6 +56,16 @@ def delete(name: str, path: str | None, yes: bool, storage: str | None) -> None:
 @storage_option
 def recover(storage: str | None) -> int:
     return bare.recover(storage)
+
+
+@verb(help=SYNC_HELP)
+@click.argument('source')
+@click.argument('target')
+@click.option(
+    '--experiment', 'names', metavar='NAME', multiple=True, help='Which; may be repeated. [all]'
+)
+def sync(source: str, target: str, names: Sequence[str]) -> int:
+    return copy(source, target, names)
 
 
 @verb()
@@ -117,4 +129,4 @@ def _print_findings(location: str, findings: Sequence[Finding]) -> None:
     console().print(shown)
 
 
-VERBS = (delete, recover, doctor)
+VERBS = (delete, recover, sync, doctor)

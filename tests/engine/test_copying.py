@@ -17,7 +17,7 @@ from postgres_server import PostgresServer
 from neptune_async import Experiment, list_experiments
 from neptune_async._engine import copying
 from neptune_async._engine.copying import Copied, copy_experiments
-from neptune_async._sync import sync
+from neptune_async.cli import bare, syncing
 from neptune_async.exceptions import (
     ExperimentNotFoundError,
     InvalidStorageError,
@@ -207,16 +207,26 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize('has_tqdm', [True, False])
+@pytest.mark.parametrize('has_rich', [True, False])
 def test_a_terminal_sees_how_far_it_is(
-    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_tqdm: bool
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_rich: bool
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, 'stderr', terminal)
-    monkeypatch.setattr('neptune_async._sync._INTERVAL', 0.0)
-    if not has_tqdm:
-        monkeypatch.setitem(sys.modules, 'tqdm', None)
-    assert sync(source, str(tmp_path / 'target.db')) == 0
+    monkeypatch.setattr(syncing, '_INTERVAL', 0.0)
+    if not has_rich:
+        monkeypatch.setitem(sys.modules, 'rich.progress', None)
+    assert syncing.sync(source, str(tmp_path / 'target.db')) == 0
     shown = terminal.getvalue()
-    assert ('all: 12 of 12 variables' in shown) != has_tqdm
-    assert ('12/12' in shown) == has_tqdm
+    assert ('all: 12 of 12 variables' in shown) != has_rich
+    assert ('all: 100,015 points' in shown) == has_rich
+
+
+def test_it_works_without_any_extra(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / 'target.db')
+    assert bare.run(['sync', source, target, '--experiment', 'other']) == 0
+    assert capsys.readouterr().out == 'other: 1 variables, 1 points were new\n'
+    assert bare.run(['sync', source, source]) == 2
+    assert 'same store' in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""What ``sync`` prints, and how far it has come; works with no extra installed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from neptune_async._engine.copying import Copied, copy_experiments
+from neptune_async.cli.exits import OK
+
+SYNC_HELP = (
+    'Copy experiments from one store to another, each a path or a URL. What the target has '
+    'already is not copied again: it can be broken off and begun anew, and what only the target '
+    'has stays.'
+)
+_INTERVAL = 1.0
+"""Seconds between two lines that say how far it is."""
+
+
+def sync(source: str, target: str, names: Sequence[str] = ()) -> int:
+    """Copy experiments, say what was new, and return the exit code.
+
+    :raises NeptuneAsyncError: when a store fails, or the target has something else where the
+        source has a variable.
+    """
+    with _progress() as report:
+        copied = copy_experiments(source, target, names, report)
+    for one in copied:
+        print(f'{one.experiment}: {one.of:,} variables, {one.points:,} points were new')
+    if not copied:
+        print('there are no experiments to copy')
+    return OK
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Copied], None]]:
+    """Yield what shows on stderr how far it is, if that is a terminal: a bar an experiment, or a
+    line a second where there is no rich.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import Progress, TaskID
+    except ModuleNotFoundError:
+        yield _Lines().show
+        return
+    with Progress(console=Console(stderr=True)) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(copied: Copied) -> None:
+            name = copied.experiment
+            if name not in tasks:
+                tasks[name] = progress.add_task(name)
+            progress.update(
+                tasks[name],
+                total=copied.of,
+                completed=copied.variables,
+                description=f'{name}: {copied.points:,} points',
+            )
+
+        yield show
+
+
+class _Lines:
+    """Says a line a second at most."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def show(self, copied: Copied) -> None:
+        if time.monotonic() - self._said >= _INTERVAL:
+            self._said = time.monotonic()
+            print(
+                f'{copied.experiment}: {copied.variables:,} of {copied.of:,} variables, '
+                f'{copied.points:,} points',
+                file=sys.stderr,
+            )
