@@ -461,13 +461,34 @@ def concatenated(pieces: Sequence[Points]) -> Points:
     """Return the points of several pieces that follow each other."""
     if len(pieces) == 1:
         return pieces[0]
-    steps, times = array('d'), array('d')
+    times = array('d')
     values = pieces[0].values[:0]
     for piece in pieces:
-        steps += expanded(piece.steps)
         times += piece.times
         values += piece.values  # type: ignore[operator]  # a series has one kind of values
-    return Points(as_stride(steps) or steps, times, values)
+    columns = [piece.steps for piece in pieces]
+    return Points(_one_stride(columns) or _joined_steps(columns), times, values)
+
+
+def _one_stride(columns: Sequence[Stride | array[float]]) -> Stride | None:
+    """Return steps that go on at the same stride from each column to the next, if they do."""
+    whole = columns[0]
+    for column in columns[1:]:
+        if not (isinstance(whole, Stride) and isinstance(column, Stride)):
+            return None
+        # In ints: beyond 2**53 two steps that follow each other are the same float.
+        following = int(whole.first) + int(whole.stride) * whole.count
+        if column.first != following or (column.count > 1 and column.stride != whole.stride):
+            return None
+        whole = Stride(whole.first, whole.stride, whole.count + column.count)
+    return whole if isinstance(whole, Stride) else None
+
+
+def _joined_steps(columns: Sequence[Stride | array[float]]) -> Stride | array[float]:
+    steps = array('d')
+    for column in columns:
+        steps += expanded(column)
+    return as_stride(steps) or steps
 
 
 def expanded(steps: Stride | array[float]) -> array[float]:

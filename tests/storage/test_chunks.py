@@ -7,7 +7,7 @@ from array import array
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neptune_async._model.operations import AUTOMATIC_STEP, point_key
@@ -17,6 +17,7 @@ from neptune_async._storage.chunks import (
     Points,
     SeriesEnd,
     Stride,
+    as_stride,
     columns_by_variable,
     columns_of,
     concatenated,
@@ -97,6 +98,27 @@ def test_pieces_are_concatenated_in_order(pieces: list[Points]) -> None:
     whole = concatenated(pieces)
     assert same(expanded(whole.steps), sum((expanded(p.steps) for p in pieces), array('d')))
     assert same(whole.values, sum((p.times for p in pieces), array('d')))
+
+
+strides = st.builds(
+    Stride, st.integers(-3, 3).map(float), st.integers(-1, 2).map(float), st.integers(1, 4)
+)
+
+
+@given(st.lists(strides | strides.map(Stride.expanded), min_size=1, max_size=4))
+@example([Stride(2.0**53 - 1, 1.0, 2), Stride(2.0**53, 0.0, 2)])
+@example([Stride(0.0, 1.0, 5), Stride(5.0, 1.0, 7), Stride(12.0, 1.0, 1)])
+def test_steps_that_go_on_are_one_stride(columns: list[Stride | array[float]]) -> None:
+    pieces = [
+        Points(steps, array('d', expanded(steps)), array('d', expanded(steps))) for steps in columns
+    ]
+    steps = concatenated(pieces).steps
+    one_by_one = array('d')
+    for column in columns:
+        one_by_one += expanded(column)
+    assert same(expanded(steps), one_by_one)
+    if len(columns) > 1:
+        assert isinstance(steps, Stride) == (as_stride(one_by_one) is not None)
 
 
 @given(points(), st.sampled_from(['values', 'times', 'steps']), st.data())
