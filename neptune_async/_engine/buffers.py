@@ -211,6 +211,8 @@ class JournaledBuffer:
         # Else its files wait for the next process that opens the store.
         if self._journal.is_empty:
             self._journal.remove()
+        # They refer to this object, and would keep the files open until garbage is collected.
+        del self.append_point, self.append_points
 
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neptune_async import Experiment
 from neptune_async._engine import journal as journals
 from neptune_async._engine.buffers import JournaledBuffer, MemoryBuffer
 from neptune_async._engine.journal import AbandonedJournal, Journal, find_journals
@@ -309,3 +311,22 @@ def test_without_room_on_the_disk_points_stay_in_memory(
     assert values(buffer.take(WRITER, 3)) == [3.0]
     buffer.append_point(points(4.0))
     assert values(buffer.content()) == [4.0]
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='looks into /proc')
+def test_closing_an_experiment_closes_the_files_of_its_journal_at_once(tmp_path: Path) -> None:
+    gc.disable()  # or it might do it
+    try:
+        exp = Experiment('a', storage=tmp_path / 'experiments.db', durability='call')
+        exp['loss'].log(1.0)
+        assert open_files(tmp_path)
+        exp.close()
+        assert not open_files(tmp_path)
+    finally:
+        gc.enable()
+
+
+def open_files(folder: Path) -> list[str]:
+    """Return the files below a folder that this process has open."""
+    files = [os.readlink(file) for file in Path('/proc/self/fd').iterdir() if file.is_symlink()]
+    return [file for file in files if file.startswith(str(folder))]
