@@ -232,9 +232,11 @@ class Queue:
                 self._report_late()
             if self._make_journal is not None and self._unjournaled is None:
                 self._begin_journal_in_child(self._make_journal)
-            if self._is_finished or not (
+            has_room = not self._is_finished and (
                 self._has_room_for(count) or self._make_room(count, policy)
-            ):
+            )
+            # Once more: it may have waited for room until the end.
+            if self._is_finished or not has_room:
                 self._dropped += count
                 return False
             self._rouse()
@@ -382,14 +384,14 @@ class Queue:
             part.count = len(part.points) // POINT_FIELDS + others
             self._taken += part.count
             self._is_hurried = False
-            if not (part.count or part.operations):
-                return False
-            self._in_flight_since = self._since
+            found = bool(part.count or part.operations)
+            if found:
+                self._in_flight_since = self._since
             if self._is_awake and not self._is_finished:
                 # The consumer comes again in an interval: what follows need not wake it.
                 self._since = time.monotonic()
                 self._set_mark()
-            return True
+            return found
 
     def rest(self) -> None:
         """Have the next operation wake the consumer, if none is there now."""

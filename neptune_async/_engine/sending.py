@@ -77,8 +77,8 @@ class Patience:
     The pauses are random, so that of many that wait none is always the last.
     """
 
-    def __init__(self) -> None:
-        self._end = time.monotonic() + BUSY_PATIENCE
+    def __init__(self, seconds: float | None = None) -> None:
+        self._end = time.monotonic() + (BUSY_PATIENCE if seconds is None else seconds)
         self._longest = _FIRST_PAUSE
 
     def pause(self) -> float:

@@ -59,6 +59,10 @@ Durability: TypeAlias = Literal['interval', 'call', 'power']
 T = TypeVar('T')
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_GLANCE = 5.0
+"""Seconds after which a worker that rests looks for points of threads that were held up."""
+_TIDY_SECONDS = 3.0
+"""Seconds after which merging at the end is left to the next time; what is there is readable."""
 
 
 class Worker:
@@ -257,8 +261,14 @@ class Worker:
         # A thread that found the queue awake may have appended just after that.
         with anyio.move_on_after(self._interval()):
             await self._awake.wait()
-        if not any(len(state.queue) for state in self.states.values()):
-            await self._awake.wait()
+        while not (self._awake.is_set() or self._is_anything_queued()):
+            with anyio.move_on_after(_GLANCE):
+                await self._awake.wait()
+        if not self._awake.is_set():
+            self._hurried.set()  # it has waited for an interval already
+
+    def _is_anything_queued(self) -> bool:
+        return any(len(state.queue) for state in self.states.values())
 
     def _interval(self) -> float:
         return min((state.flush_interval for state in self.states.values()), default=0.0)
@@ -301,6 +311,7 @@ class Worker:
             if state is None:
                 state = await self._new_state(name, mode, options)
                 self.states[state.name] = state
+                self._rouse(True)  # it may be in the middle of another's longer interval
             elif mode == 'create':
                 raise messages.experiment_exists(state.name, self.location)
             if mode != 'read' and not state.is_loaded:
@@ -697,23 +708,30 @@ class Worker:
             replace_ids(part, ids, self._refused)
 
     async def _compact(self, need: Need) -> None:
-        """Merge small pieces: what is due until somebody waits for the worker, all there is at the
-        end, and of what is overdue a part after each batch.
+        """Merge small pieces: what is due until something else is to be done, what is overdue until
+        it is no more, and all there is at the end.
         """
-        if not (self._is_open and self._is_writable):
-            return
 
         def is_urged() -> bool:
             return need == 'due' and self._hurried.is_set()
 
-        try:
-            while await self.storage.compact(need, is_urged):
-                if need == 'overdue' or is_urged():
+        patience = Patience(_TIDY_SECONDS)
+        while self._is_open and self._is_writable:
+            try:
+                if not await self.storage.compact(need, is_urged):
                     return
-        except StorageBusyError:
-            pass  # it stays as it is until the next time
-        except StorageError as error:
-            logger.warning('merging what was logged failed, it stays readable: %s', error)
+            except StorageBusyError:
+                if need != 'everything':
+                    return
+                await anyio.sleep(patience.pause())
+            except StorageError as error:
+                if self._is_open:
+                    logger.warning('merging what was logged failed, it stays readable: %s', error)
+                return
+            if need == 'due' and (self._hurried.is_set() or self._is_anything_queued()):
+                return
+            if need == 'everything' and patience.is_over():
+                return
 
     # ── The store ────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.child import wait_until
 
 from neptune_async import Experiment
 from neptune_async._engine import queue as queue_module
@@ -267,3 +268,13 @@ def test_a_thousand_logs_wake_the_worker_a_few_times_and_leave_no_objects(tmp_pa
         assert sum(stat.count_diff for stat in ours) < 10
         assert sum(stat.size_diff for stat in ours) < 2_000 * POINT.size * 1.5
         assert len(wakes) <= 1
+
+
+def test_a_shorter_interval_does_not_wait_for_a_longer_one(tmp_path: Path) -> None:
+    path = tmp_path / 'experiments.db'
+    with Experiment('slow', storage=path, flush_interval=60.0) as slow:
+        slow['x'].log(1.0)
+        slow.flush()  # the worker is awake now, and looks again in a minute
+        with Experiment('quick', storage=path, flush_interval=0.01) as quick:
+            quick['x'].log(1.0)
+            wait_until(lambda: quick.pending == 0)

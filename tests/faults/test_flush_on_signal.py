@@ -101,6 +101,8 @@ def test_a_signal_that_interrupts_a_call_of_the_worker_waits_for_no_other_thread
             return False
         return True
 
+    exp.flush()
+    exp._state.queue.rest()  # as the worker does once nothing is logged: the next log wakes it
     loop = exp._worker.thread._loop
     post = loop.call_soon_threadsafe
 

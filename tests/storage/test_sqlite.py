@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
+from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,7 @@ from neptune_async._model.operations import (
     Batch,
     CreateVariable,
     Variable,
+    point_key,
 )
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
 from neptune_async._storage.sqlite import storage as storage_module
@@ -335,18 +337,69 @@ def test_what_is_due_is_merged_once_nothing_is_logged(path: Path) -> None:
         wait_until(lambda: rows(path, 'SELECT count(*) > 0 FROM chunks') == [(1,)])
 
 
-def test_what_is_overdue_is_merged_while_more_is_logged(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the log be merged ten points at a time."""
     monkeypatch.setattr(storage_module, '_LOG_POINTS', 10)
     monkeypatch.setattr(storage_module, '_POINTS_A_SERIES', 10)
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_what_is_overdue_is_merged_while_more_is_logged(path: Path) -> None:
     with Experiment('a', storage=path, flush_interval=60.0) as exp:
-        for value in range(1_000):
-            exp['x'].log(value)
+        for value in range(100):
+            exp['x'].extend(range(25 * value, 25 * value + 25))
             exp.flush()
         ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
-        assert logged <= 2 * 10 * storage_module._OVERDUE
-        assert exp['x'].all() == [*range(1_000)]
+        assert logged <= 10 * storage_module._OVERDUE + 2 * 25
+        assert exp['x'].all() == [*range(2_500)]
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_of_a_series_that_is_read_meanwhile_less_may_be_in_the_log(path: Path) -> None:
+    with Experiment('a', storage=path, flush_interval=60.0) as exp:
+        for value in range(200):
+            exp['x'].log(value)
+            assert exp['x'].tail(1) == [value]
+        ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
+        assert logged <= 10 * storage_module._OVERDUE_TO_READ + 2
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_closing_merges_what_others_left_too(path: Path) -> None:
+    other = Experiment('a', storage=path, flush_interval=60.0)
+    for value in range(10):
+        other['x'].extend(range(15 * value, 15 * value + 15))
+        other.flush()
+    copy = path.with_name('copy.db')
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    other.close()
+    with Experiment('a', storage=copy) as exp:
+        exp['x'].log(150)
+    assert rows(copy, 'SELECT count(*) FROM log') == [(0,)]
+
+
+@pytest.mark.usefixtures('small_pieces')
+@pytest.mark.asyncio
+async def test_damage_in_one_log_does_not_keep_others_from_being_merged(
+    path: Path, store: SQLiteStorage
+) -> None:
+    damaged = await store.create_experiment('damaged')
+    await store.write(Batch(b'w' * 16, 1, [part(damaged, [1.0] * 20, creates=True)]))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('UPDATE log SET crc32 = crc32 + 1')
+    whole = await store.create_experiment('whole')
+    loss = Variable(2, 'loss', 'series', 'float')
+    other = part(whole, [2.0] * 20)
+    other.operations = [CreateVariable(loss)]
+    other.points[::4] = array('d', [point_key(loss.id)]) * 20
+    await store.write(Batch(b'w' * 16, 2, [other]))
+    with pytest.raises(StorageFormatError):
+        await store.compact()
+    while await store.compact():
+        pass
+    assert rows(path, 'SELECT experiment_id FROM log') == [(damaged.id,)]
 
 
 @pytest.mark.asyncio

@@ -82,7 +82,7 @@ def compact_log(
     experiment_id: int,
     most: int,
     is_urged: Callable[[], bool],
-) -> int:
+) -> int | None:
     """Turn the oldest log rows of an experiment into chunks.
 
     All is packed before the write lock is taken, unless there are thousands of
@@ -91,7 +91,7 @@ def compact_log(
 
     :param most: points to take, in whole rows; if it is reached, there may be more.
     :param is_urged: asked after each chunk whether to give up; nothing is changed then.
-    :returns: how many it took.
+    :returns: how many it took; None if it gave up.
     """
     try:
         with transaction(connection, 'DEFERRED'):
@@ -102,10 +102,11 @@ def compact_log(
             columns = log.columns_by_variable()
             rewrite = _rewrite(connection, columns, is_urged)
         with transaction(connection):
-            if _state(connection, experiment_id, log) == seen:
-                _replace(connection, experiment_id, log, columns, rewrite, is_urged)
+            if _state(connection, experiment_id, log) != seen:
+                return None
+            _replace(connection, experiment_id, log, columns, rewrite, is_urged)
     except _Interrupted:
-        return 0
+        return None
     return log.count
 
 

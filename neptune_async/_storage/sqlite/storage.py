@@ -60,6 +60,8 @@ _LOG_POINTS = 2**15
 """Points in the log after which they are turned into chunks, and so many at a time."""
 _OVERDUE = 32
 """How many times as many do not wait until nothing is logged: 32 MiB."""
+_OVERDUE_TO_READ = 4
+"""The same of an experiment whose series are read meanwhile: each looks through the log."""
 _CHECKPOINT_OVERDUE = 8
 """The same for the bytes of the -wal: 32 MiB, too."""
 _POINTS_A_SERIES = 32
@@ -83,6 +85,7 @@ class SQLiteStorage:
         self._is_synced = False
         self._logged: dict[int, int] = {}
         self._compact_at: dict[int, int] = {}
+        self._read: set[int] = set()
 
     @property
     def location(self) -> str:
@@ -197,6 +200,8 @@ class SQLiteStorage:
     ) -> bool:
         is_left = False
         for experiment_id, points in [*self._logged.items()]:
+            if is_urged():
+                return True
             if await self._is_worth_compacting(experiment_id, points, need):
                 is_left |= await self._compact_log(experiment_id, is_urged)
         if need == 'everything' and not is_left:
@@ -210,23 +215,40 @@ class SQLiteStorage:
         """Whether the log has grown long, and its series have enough points to fill chunks."""
         if need == 'everything':
             return True
-        times = _OVERDUE if need == 'overdue' else 1
-        if points < times * self._compact_at.get(experiment_id, _LOG_POINTS):
+        if points < self._threshold(experiment_id, need):
             return False
         series = await self._run(count_series, experiment_id)
         self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
-        return points >= times * self._compact_at[experiment_id]
+        return points >= self._threshold(experiment_id, need)
+
+    def _threshold(self, experiment_id: int, need: Need) -> int:
+        """Return how many points of an experiment there may be in the log."""
+        due = self._compact_at.get(experiment_id, _LOG_POINTS)
+        if need == 'due':
+            return due
+        is_read = experiment_id in self._read
+        return max(due, (_OVERDUE_TO_READ if is_read else _OVERDUE) * _LOG_POINTS)
 
     async def _compact_log(self, experiment_id: int, is_urged: Callable[[], bool]) -> bool:
         """Turn the oldest points of a log into chunks; return whether there may be more."""
         most = self._compact_at.get(experiment_id, _LOG_POINTS)
-        taken = await self._run(compact_log, experiment_id, most, is_urged)
-        if is_urged():
+        try:
+            taken = await self._run(compact_log, experiment_id, most, is_urged)
+        except StorageBusyError:
+            raise
+        except StorageError:
+            # Not again until as much has come: it would keep others, and the -wal, waiting.
+            self._logged.pop(experiment_id, None)
+            raise
+        if taken is None:
             return True
-        self._logged[experiment_id] = self._logged.get(experiment_id, 0) - taken
-        if taken < most or self._logged[experiment_id] <= 0:
-            del self._logged[experiment_id]
-        return taken >= most
+        if taken < most:
+            self._logged.pop(experiment_id, None)
+            self._read.discard(experiment_id)
+            return False
+        # 0 while there may be more than this process knows of.
+        self._logged[experiment_id] = max(0, self._logged.get(experiment_id, 0) - taken)
+        return True
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:
         return await self._run(reading.largest_steps, experiment_id)
@@ -244,6 +266,7 @@ class SQLiteStorage:
     async def read_series(
         self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
     ) -> SeriesReading | None:
+        self._read.add(experiment_id)
         return await self._run(reading.read_series, experiment_id, path, window, steps, times)
 
     # ── Many at a time ───────────────────────────────────────────────────────
