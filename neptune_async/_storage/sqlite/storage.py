@@ -66,6 +66,10 @@ _CHECKPOINT_OVERDUE = 8
 """The same for the bytes of the -wal: 32 MiB, too."""
 _POINTS_A_SERIES = 32
 """Points that a series has in the log on average before that is worth a chunk row."""
+_MOST_A_SERIES, _MOST_POINTS = 2**8, 2**18
+"""Points a series, and in all, to take at a time where there are that many: of many series the
+chunks are small, and merged again and again.
+"""
 
 P = ParamSpec('P')
 T = TypeVar('T')
@@ -84,7 +88,7 @@ class SQLiteStorage:
         self._connection: aiosqlite.Connection | None = None
         self._is_synced = False
         self._logged: dict[int, int] = {}
-        self._compact_at: dict[int, int] = {}
+        self._series: dict[int, int] = {}
         self._read: set[int] = set()
 
     @property
@@ -217,13 +221,12 @@ class SQLiteStorage:
             return True
         if points < self._threshold(experiment_id, need):
             return False
-        series = await self._run(count_series, experiment_id)
-        self._compact_at[experiment_id] = max(_LOG_POINTS, _POINTS_A_SERIES * series)
+        self._series[experiment_id] = await self._run(count_series, experiment_id)
         return points >= self._threshold(experiment_id, need)
 
     def _threshold(self, experiment_id: int, need: Need) -> int:
         """Return how many points of an experiment there may be in the log."""
-        due = self._compact_at.get(experiment_id, _LOG_POINTS)
+        due = max(_LOG_POINTS, _POINTS_A_SERIES * self._series.get(experiment_id, 0))
         if need == 'due':
             return due
         is_read = experiment_id in self._read
@@ -231,7 +234,8 @@ class SQLiteStorage:
 
     async def _compact_log(self, experiment_id: int, is_urged: Callable[[], bool]) -> bool:
         """Turn the oldest points of a log into chunks; return whether there may be more."""
-        most = self._compact_at.get(experiment_id, _LOG_POINTS)
+        many = min(_MOST_A_SERIES * self._series.get(experiment_id, 0), _MOST_POINTS)
+        most = max(self._threshold(experiment_id, 'due'), many)
         try:
             taken = await self._run(compact_log, experiment_id, most, is_urged)
         except StorageBusyError:
