@@ -61,7 +61,7 @@ T = TypeVar('T')
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _GLANCE = 5.0
 """Seconds after which a worker that rests looks for points of threads that were held up."""
-_TIDY_SECONDS = 3.0
+_TIDY_SECONDS = 5.0
 """Seconds after which merging at the end is left to the next time; what is there is readable."""
 
 

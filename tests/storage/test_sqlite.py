@@ -351,7 +351,7 @@ def test_what_is_overdue_is_merged_while_more_is_logged(path: Path) -> None:
             exp['x'].extend(range(25 * value, 25 * value + 25))
             exp.flush()
         ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
-        assert logged <= 10 * storage_module._OVERDUE + 2 * 25
+        assert logged <= 2 * 10 * storage_module._OVERDUE
         assert exp['x'].all() == [*range(2_500)]
 
 
@@ -362,7 +362,7 @@ def test_of_a_series_that_is_read_meanwhile_less_may_be_in_the_log(path: Path) -
             exp['x'].log(value)
             assert exp['x'].tail(1) == [value]
         ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
-        assert logged <= 10 * storage_module._OVERDUE_TO_READ + 2
+        assert logged <= 2 * 10 * storage_module._OVERDUE_TO_READ
 
 
 @pytest.mark.usefixtures('small_pieces')

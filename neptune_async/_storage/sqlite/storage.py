@@ -58,8 +58,8 @@ _MAGIC = b'SQLite format 3\0'
 
 _LOG_POINTS = 2**15
 """Points in the log after which they are turned into chunks, and so many at a time."""
-_OVERDUE = 32
-"""How many times as many do not wait until nothing is logged: 32 MiB."""
+_OVERDUE = 20
+"""How many times as many do not wait until nothing is logged: 20 MiB."""
 _OVERDUE_TO_READ = 4
 """The same of an experiment whose series are read meanwhile: each looks through the log."""
 _CHECKPOINT_OVERDUE = 8
