@@ -350,7 +350,7 @@ def test_what_is_overdue_is_merged_while_more_is_logged(path: Path) -> None:
         for value in range(100):
             exp['x'].extend(range(25 * value, 25 * value + 25))
             exp.flush()
-        ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
+        ((logged,),) = rows(path, 'SELECT total(count) FROM log')
         assert logged <= 2 * 10 * storage_module._OVERDUE
         assert exp['x'].all() == [*range(2_500)]
 
@@ -361,7 +361,7 @@ def test_of_a_series_that_is_read_meanwhile_less_may_be_in_the_log(path: Path) -
         for value in range(200):
             exp['x'].log(value)
             assert exp['x'].tail(1) == [value]
-        ((logged,),) = rows(path, 'SELECT sum(count) FROM log')
+        ((logged,),) = rows(path, 'SELECT total(count) FROM log')
         assert logged <= 2 * 10 * storage_module._OVERDUE_TO_READ
 
 
