@@ -106,11 +106,12 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on each Python, but for those that ``coverage`` alone runs by default:
-    the ones that kill, fork and fill memory, which take minutes.
+    """Run the tests on each Python, but for those that ``coverage`` alone runs by default, which
+    take minutes: the ones that kill, fork and fill memory, and those on a PostgreSQL server.
     """
     session.install('-e', '.[examples]', *group('test'))
-    session.run('pytest', '-n', '2', *(session.posargs or ['--ignore', 'tests/faults']))
+    options = session.posargs or ['--ignore', 'tests/faults', '-k', 'not postgres']
+    session.run('pytest', '-n', '2', *options)
 
 
 @nox.session(default=False)
@@ -122,9 +123,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench_peers(session: nox.Session) -> None:
-    """The same beside the other trackers, each in an environment of its own."""
+    """The same beside the other trackers, each in an environment of its own: results_peers.md."""
     session.install('-e', '.[postgres]', *group('bench'))
-    session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *session.posargs)
+    output = ['--output', 'tests/benchmarks/results_peers.md']
+    session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *output, *session.posargs)
 
 
 @nox.session(default=False, python='3.11')
