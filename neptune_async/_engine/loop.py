@@ -51,7 +51,7 @@ class LoopThread:
         self.lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._loop: AbstractEventLoop | None = None
-        self._tasks: TaskGroup
+        self._tasks: TaskGroup | None = None
         self._early: list[Callable[[], object]] = []
 
     @property
@@ -99,8 +99,8 @@ class LoopThread:
             thread.join(timeout)
 
     def _begin(self, future: Future[T], function: Function[T], args: tuple[object, ...]) -> None:
-        if get_running_loop() is not self._loop:
-            future.cancel()  # the thread came to its end before this was its turn
+        if self._tasks is None or get_running_loop() is not self._loop:
+            future.cancel()  # the coroutine came to its end before this was its turn
         elif not future.cancelled():
             self._tasks.start_soon(self._perform, future, function, args)
 
@@ -144,14 +144,20 @@ class LoopThread:
             self._loop = loop
             early, self._early = self._early, []
         try:
-            async with anyio.create_task_group() as self._tasks:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
                 for call in early:
                     loop.call_soon(call, context=self._context)
-                await self._main()
-                self._tasks.cancel_scope.cancel()
+                try:
+                    await self._main()
+                finally:
+                    # A task that begins while the others are cancelled might never be.
+                    self._tasks = None
+                tasks.cancel_scope.cancel()
             await self._close()
         except BaseException:
-            self._loop = None
+            with self.lock:  # what was about to be posted would never have its turn
+                self._loop = None
             raise
         with self.lock:
             self._loop = self._thread = None

@@ -1,0 +1,86 @@
+"""The thread with an event loop: whoever calls it is answered, also when it dies."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, Future
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from neptune_async._engine import loop
+from neptune_async._engine.loop import LoopThread
+
+_BOUND = 10.0
+
+
+async def answer() -> int:
+    return 42
+
+
+async def wait_for_ever() -> None:
+    await anyio.sleep_forever()
+
+
+def test_a_call_that_comes_while_a_dying_loop_cancels_the_others_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, '_FIRST_PAUSE', 0.0)
+    lives = 0
+    is_alive_again = threading.Event()
+    late: list[Future[None]] = []
+
+    async def main() -> None:
+        nonlocal lives, ends
+        lives += 1
+        ends = anyio.Event()
+        if lives == 2:
+            is_alive_again.set()
+        await ends.wait()
+        if lives == 1:
+            raise RuntimeError('injected')
+
+    async def nothing() -> None:
+        pass
+
+    async def call_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            # Has its turn when no task is left, and the loop has not come to its end yet.
+            thread.post(lambda: late.append(thread.call(wait_for_ever)))
+
+    thread = LoopThread('dies', main, nothing)
+    ends = anyio.Event()
+    last = thread.call(call_when_cancelled)
+    thread.post(lambda: ends.set())
+
+    with pytest.raises(CancelledError):
+        last.result(_BOUND)
+    assert is_alive_again.wait(_BOUND)
+    assert thread.call(answer).result(_BOUND) == 42
+    assert late[0].done()
+    thread.post(lambda: ends.set())
+    thread.join(_BOUND)
+    assert not thread.is_running
+
+
+def test_a_call_that_comes_while_the_loop_closes_is_answered() -> None:
+    late: list[Future[int]] = []
+
+    async def main() -> None:
+        pass
+
+    async def close() -> None:
+        thread.post(lambda: late.append(thread.call(answer)))
+        while not late:
+            await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+
+    thread = LoopThread('closes', main, close)
+    thread.post(lambda: None)
+    thread.join(_BOUND)
+
+    with pytest.raises(CancelledError):
+        late[0].result(_BOUND)
