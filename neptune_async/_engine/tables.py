@@ -233,30 +233,25 @@ async def _choose(worker: Worker, names: Selection, paths: Selection) -> _Chosen
             every = await worker.ask(lambda storage: storage.list_experiments())
             raise messages.experiment_not_found(name, worker.location, every)
     ids = [experiment.id for experiment in experiments]
-    variables = await worker.ask(lambda storage: storage.find_variables(ids, paths.exact))
+    wanted: Sequence[str] | None = paths.exact
+    if wanted is None:
+        # Few differ, however many variables there are: only those that are meant are read.
+        every_path = await worker.ask(lambda storage: storage.find_paths(ids))
+        wanted = [path for path in every_path if paths.has(path)]
+    variables = await worker.ask(lambda storage: storage.find_variables(ids, wanted))
     if experiments and paths.exact is not None:
         await _require_paths(worker, ids, paths.exact, variables)
-    return _Chosen(
-        experiments,
-        {
-            experiment_id: [variable for variable in some if paths.has(variable.path)]
-            for experiment_id, some in variables.items()
-        },
-    )
+    return _Chosen(experiments, variables)
 
 
 async def _require_paths(
     worker: Worker, ids: Sequence[int], paths: Iterable[str], found: VariablesByExperiment
 ) -> None:
-    known = _paths_of(found)
+    known = {variable.path for some in found.values() for variable in some}
     for path in paths:
         if path not in known:
-            every = await worker.ask(lambda storage: storage.find_variables(ids))
-            raise messages.variable_nowhere(len(ids), path, _paths_of(every))
-
-
-def _paths_of(variables: VariablesByExperiment) -> set[str]:
-    return {variable.path for some in variables.values() for variable in some}
+            every = await worker.ask(lambda storage: storage.find_paths(ids))
+            raise messages.variable_nowhere(len(ids), path, every)
 
 
 def _require_series(chosen: _Chosen, path: str, content: SeriesContent) -> None:

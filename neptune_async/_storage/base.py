@@ -280,6 +280,9 @@ class Storage(Protocol):
     ) -> list[ExperimentSummary]:
         """Return the experiments of these names, or all, in the order in which they were made."""
 
+    async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
+        """Return the paths of all variables of several experiments, each once."""
+
     async def find_variables(
         self, experiment_ids: Collection[int], paths: Collection[str] | None = None
     ) -> dict[int, list[Variable]]:

@@ -55,8 +55,14 @@ async def test_many_at_a_time_are_what_each_is(url: str) -> None:
             own = await storage.list_variables(summary.id, None)
             assert variables[summary.id] == own
             assert summary.variables == len(own)
-            at = await storage.find_variables([summary.id], ['tags', 'no'])
-            assert [v.path for v in at[summary.id]] == ['tags']
+            for more in ([], [f'no/{n}' for n in range(1000)]):
+                at = await storage.find_variables([summary.id], ['tags', 'no', *more])
+                assert [v.path for v in at[summary.id]] == ['tags']
+            found = await storage.find_paths([summary.id])
+            assert sorted(found) == [variable.path for variable in own]
+        every = await storage.find_paths([summary.id for summary in summaries])
+        assert sorted(every) == sorted({v.path for some in variables.values() for v in some})
+        assert await storage.find_paths([]) == []
         for window in WINDOWS:
             many = await storage.read_many_series(variables, window, True, True)
             for experiment_id, some in variables.items():

@@ -52,6 +52,14 @@ async def find_experiments(
     return [ExperimentSummary(*row) for row in rows]
 
 
+async def find_paths(connection: asyncpg.Connection, experiment_ids: Collection[int]) -> list[str]:
+    """Return the paths of all variables of several experiments, each once."""
+    rows = await connection.fetch(
+        'SELECT DISTINCT path FROM variables WHERE experiment_id = ANY ($1)', [*experiment_ids]
+    )
+    return [row['path'] for row in rows]
+
+
 async def find_variables(
     connection: asyncpg.Connection,
     experiment_ids: Collection[int],

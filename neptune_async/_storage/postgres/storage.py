@@ -169,6 +169,9 @@ class PostgresStorage:
     ) -> list[ExperimentSummary]:
         return await self._open_server.run(bulk.find_experiments, names)
 
+    async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
+        return await self._open_server.run(bulk.find_paths, experiment_ids)
+
     async def find_variables(
         self, experiment_ids: Collection[int], paths: Collection[str] | None = None
     ) -> dict[int, list[Variable]]:

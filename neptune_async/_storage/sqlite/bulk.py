@@ -40,6 +40,9 @@ from neptune_async._storage.sqlite.reading import (
 )
 from neptune_async._storage.sqlite.sql import transaction
 
+_LOOKED_UP = 64
+"""Paths up to which each is looked up in each experiment, instead of reading the paths there."""
+
 
 def find_experiments(
     connection: sqlite3.Connection, names: Collection[str] | None
@@ -57,13 +60,27 @@ def find_experiments(
     ]
 
 
+def find_paths(connection: sqlite3.Connection, experiment_ids: Collection[int]) -> list[str]:
+    """Return the paths of all variables of several experiments, each once."""
+    rows = connection.execute(
+        'SELECT DISTINCT path FROM variables '
+        'WHERE experiment_id IN (SELECT value FROM json_each(?))',
+        (_listed(experiment_ids),),
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
 def find_variables(
     connection: sqlite3.Connection,
     experiment_ids: Collection[int],
     paths: Collection[str] | None,
 ) -> dict[int, list[Variable]]:
     """Return the variables of several experiments at these paths, or all, by path."""
-    where = '' if paths is None else ' AND path IN (SELECT value FROM json_each(?))'
+    where = ''
+    if paths is not None:
+        # The plus keeps SQLite from looking them up.
+        path = 'path' if len(paths) <= _LOOKED_UP else '+path'
+        where = f' AND {path} IN (SELECT value FROM json_each(?))'
     found: dict[int, list[Variable]] = {}
     for experiment_id, *row in connection.execute(
         'SELECT experiment_id, id, path, container, content FROM variables '
