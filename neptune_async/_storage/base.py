@@ -280,6 +280,11 @@ class Storage(Protocol):
     ) -> list[ExperimentSummary]:
         """Return the experiments of these names, or all, in the order in which they were made."""
 
+    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float]:
+        """Return the greatest last timestamp of the series of each experiment; one without points
+        is left out. That takes a look at each series, and at no point that is in a chunk.
+        """
+
     async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
         """Return the paths of all variables of several experiments, each once."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,6 +33,8 @@ from neptune_async.cli.output import (
 )
 from neptune_async.variable import Point
 
+_MOST_LOOKED_AT = 100_000
+"""Variables beyond which ``list`` does not look for the last points: a million take two seconds."""
 _SPARK_POINTS = 1000
 """Points at the end of a series that its sparkline is made from."""
 _SPARK_SERIES = 500
@@ -43,18 +45,41 @@ _SPARK_SERIES = 500
 @json_option
 @storage_option
 def list_verb(as_json: bool, storage: str | None) -> None:
-    """List the experiments in a store, in the order in which they were made."""
+    """List the experiments in a store, in the order in which they were made.
+
+    The time of the last point is left out of a store with more than 100,000 variables.
+    """
     with opened(storage) as store:
         experiments = store.ask(lambda s: s.find_experiments())
         location = store.location
+        last: Mapping[int, float] | None = None
+        if sum(experiment.variables for experiment in experiments) <= _MOST_LOOKED_AT:
+            ids = [experiment.id for experiment in experiments]
+            last = store.ask(lambda s: s.last_points(ids))
     if as_json:
-        print_json([_summary(experiment) for experiment in experiments])
-        return
-    if not experiments:
+        print_json(
+            [
+                _summary(e) if last is None else {**_summary(e), 'last_point': last.get(e.id)}
+                for e in experiments
+            ]
+        )
+    elif not experiments:
         click.echo(f'no experiment is in {location}', err=True)
-        return
-    rows = [(e.name, shown_time(e.created), f'{e.variables:,}') for e in experiments]
-    print_table(('name', 'created', 'variables'), rows, right=['variables'])
+    else:
+        _print_experiments(experiments, last)
+
+
+def _print_experiments(
+    experiments: Sequence[ExperimentSummary], last: Mapping[int, float] | None
+) -> None:
+    columns = ['name', 'created', *([] if last is None else ['last point']), 'variables']
+    rows = []
+    for e in experiments:
+        times = [shown_time(e.created)]
+        if last is not None:
+            times.append(shown_time(last[e.id]) if e.id in last else '')
+        rows.append([e.name, *times, f'{e.variables:,}'])
+    print_table(columns, rows, right=['variables'])
 
 
 def _summary(experiment: ExperimentSummary) -> dict[str, Any]:

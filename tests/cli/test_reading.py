@@ -8,7 +8,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from neptune_async import Experiment
+from neptune_async.cli import main, reading
 
 from .conftest import COMMAND, CommandLine, digests
 
@@ -17,11 +20,25 @@ def test_list_tells_what_is_in_a_store(run: CommandLine, store: Path) -> None:
     experiments = run('list', '--json').json
     assert [(e['name'], e['variables']) for e in experiments] == [('digits-1', 7), ('digits-2', 1)]
     assert experiments[0]['created'] <= experiments[1]['created']
+    assert [e['last_point'] for e in experiments] == [1_700_000_003.5, None]
 
-    shown = run('list')
+    shown = run('list', TZ='UTC')
     assert shown.code == 0 and shown.err == ''
-    assert [line.split()[0] for line in shown.out.splitlines()] == ['name', 'digits-1', 'digits-2']
+    header, first, second = shown.out.splitlines()
+    assert header.split() == ['name', 'created', 'last', 'point', 'variables']
+    assert first.split()[0] == 'digits-1' and first.split()[3:] == ['2023-11-14', '22:13:23', '7']
+    assert second.split()[0] == 'digits-2' and second.split()[3:] == ['1']
     assert '\x1b' not in shown.out
+
+
+def test_list_looks_for_no_last_points_where_there_are_too_many_series(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, '_MOST_LOOKED_AT', 7)
+    assert main(['list', '--storage', str(store)]) == 0
+    assert 'last point' not in capsys.readouterr().out
+    assert main(['list', '--json', '--storage', str(store)]) == 0
+    assert all('last_point' not in experiment for experiment in json.loads(capsys.readouterr().out))
 
 
 def test_list_of_an_empty_store_prints_an_empty_list(run: CommandLine, store: Path) -> None:

@@ -93,3 +93,27 @@ async def test_many_at_a_time_are_what_each_is(url: str) -> None:
                     assert {*members[1]} == {*latest.sets.get(variable.id, ())}
     finally:
         await storage.close()
+
+
+@pytest.mark.asyncio
+async def test_the_last_point_of_an_experiment_is_known_wherever_it_is_kept(url: str) -> None:
+    with Experiment('a', storage=url) as exp:
+        exp['loss'].extend([0.5, 0.25], timestamps=[10.0, 30.0])
+        exp['note'].log('merged', timestamp=20.0)
+        exp['lost'].log(1.0, step=7, timestamp=90.0)
+        exp.rewind(6)
+    with Experiment('b', storage=url) as exp:
+        exp['lr'].assign(0.1)
+    storage = registry.create(url)
+    await storage.open(writable=False)
+    try:
+        a, b = [summary.id for summary in await storage.find_experiments()]
+        assert await storage.last_points([a, b]) == {a: 30.0}
+        assert await storage.last_points([b]) == await storage.last_points([]) == {}
+        with Experiment('a', storage=url) as exp:
+            for path, value, time in (('loss', 0.125, 40.0), ('note', 'fresh', 50.0)):
+                exp[path].log(value, timestamp=time)
+                exp.flush()
+                assert await storage.last_points([a]) == {a: time}
+    finally:
+        await storage.close()

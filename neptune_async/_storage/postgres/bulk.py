@@ -52,6 +52,18 @@ async def find_experiments(
     return [ExperimentSummary(*row) for row in rows]
 
 
+async def last_points(
+    connection: asyncpg.Connection, experiment_ids: Collection[int]
+) -> dict[int, float]:
+    """Return the greatest last timestamp of the series of each experiment that has points."""
+    rows = await connection.fetch(
+        'SELECT experiment_id, max(last_time) FROM series '
+        'WHERE experiment_id = ANY ($1) AND count > 0 GROUP BY experiment_id',
+        [*experiment_ids],
+    )
+    return dict(rows)
+
+
 async def find_paths(connection: asyncpg.Connection, experiment_ids: Collection[int]) -> list[str]:
     """Return the paths of all variables of several experiments, each once."""
     rows = await connection.fetch(

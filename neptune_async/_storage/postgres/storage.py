@@ -169,6 +169,9 @@ class PostgresStorage:
     ) -> list[ExperimentSummary]:
         return await self._open_server.run(bulk.find_experiments, names)
 
+    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float]:
+        return await self._open_server.run(bulk.last_points, experiment_ids)
+
     async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
         return await self._open_server.run(bulk.find_paths, experiment_ids)
 

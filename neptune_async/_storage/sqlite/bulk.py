@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from array import array
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from neptune_async._model.operations import Container, Variable
+from neptune_async._model.operations import POINT_FIELDS, Container, Variable
 from neptune_async._storage.base import (
     ExperimentSummary,
     LastPoint,
@@ -58,6 +59,31 @@ def find_experiments(
             () if names is None else (_listed(names),),
         ).fetchall()
     ]
+
+
+def last_points(
+    connection: sqlite3.Connection, experiment_ids: Collection[int]
+) -> dict[int, float]:
+    """Return the greatest last timestamp of the series of each experiment that has points."""
+    wanted = _listed(experiment_ids)
+    with transaction(connection, 'DEFERRED'):
+        # The checksums of so many heads are not looked at: a time in a list is all they give.
+        times: dict[int, float] = dict(
+            connection.execute(
+                'SELECT experiment_id, max((SELECT last_time FROM chunks '
+                'WHERE variable_id = variables.id ORDER BY first DESC LIMIT 1)) AS time '
+                'FROM variables WHERE experiment_id IN (SELECT value FROM json_each(?)) '
+                'GROUP BY experiment_id HAVING time IS NOT NULL',
+                (wanted,),
+            )
+        )
+        for experiment_id, *row in _log_rows(connection, wanted):
+            points = decoded_log_row(experiment_id, *row)
+            logged = (
+                points[2::POINT_FIELDS] if isinstance(points, array) else [p[2] for p in points]
+            )
+            times[experiment_id] = max(times.get(experiment_id, -math.inf), max(logged))
+    return times
 
 
 def find_paths(connection: sqlite3.Connection, experiment_ids: Collection[int]) -> list[str]:
@@ -179,15 +205,19 @@ def _logged(connection: StoreConnection, variables: VariablesByExperiment) -> di
     """Return the points of series that are not in chunks yet; a series without any is left out."""
     wanted = {*_ids_of(variables, 'series')}
     pieces: dict[int, list[Columns]] = {}
-    for experiment_id, *row in connection.execute(
-        'SELECT experiment_id, form, count, crc32, points FROM log '
-        'WHERE experiment_id IN (SELECT value FROM json_each(?)) ORDER BY id',
-        (_listed(variables),),
-    ):
+    for experiment_id, *row in _log_rows(connection, _listed(variables)):
         for variable_id, columns in _by_variable(decoded_log_row(experiment_id, *row)):
             if variable_id in wanted:
                 pieces.setdefault(variable_id, []).append(columns)
     return {variable_id: joined(some) for variable_id, some in pieces.items()}
+
+
+def _log_rows(connection: sqlite3.Connection, experiment_ids: str) -> Iterator[Any]:
+    return connection.execute(
+        'SELECT experiment_id, form, count, crc32, points FROM log '
+        'WHERE experiment_id IN (SELECT value FROM json_each(?)) ORDER BY id',
+        (experiment_ids,),
+    )
 
 
 def _by_variable(points: array[float] | list[Any]) -> Iterator[tuple[int, Columns]]:

@@ -280,6 +280,9 @@ class SQLiteStorage:
     ) -> list[ExperimentSummary]:
         return await self._run(bulk.find_experiments, names)
 
+    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float]:
+        return await self._run(bulk.last_points, experiment_ids)
+
     async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
         return await self._run(bulk.find_paths, experiment_ids)
 
