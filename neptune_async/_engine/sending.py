@@ -16,7 +16,7 @@ from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, CreateVariable, Part
 from neptune_async._storage.base import Receipt, Storage, VariableConflict
-from neptune_async.exceptions import Rejection, StorageBusyError
+from neptune_async.exceptions import Rejection, StorageBusyError, StorageError
 
 logger = logging.getLogger('neptune_async')
 
@@ -101,6 +101,16 @@ async def attempt(query: Callable[..., Awaitable[T]], *args: object) -> T:
             if busy.is_over():
                 raise
         await anyio.sleep(busy.pause())
+
+
+async def attempt_twice(query: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run what may be repeated, once more if the store fails: perhaps only the answer was lost."""
+    try:
+        return await attempt(query, *args)
+    except StorageBusyError:
+        raise
+    except StorageError:
+        return await attempt(query, *args)
 
 
 async def stored(

@@ -199,13 +199,20 @@ class Storage(Protocol):
         """Delete an experiment with all that it holds; False if there is none."""
 
     async def fork_experiment(
-        self, experiment_id: int, name: str, step: float | None, draw_id: Callable[[], int]
+        self,
+        experiment_id: int,
+        name: str,
+        step: float | None,
+        draw_id: Callable[[], int],
+        mark: bytes,
     ) -> ExperimentRecord | None:
         """Make an experiment with a copy of all variables of another, in one transaction: values
         and members as they are, points with the steps and timestamps that they read back with.
 
         :param step: beyond which the copy has no points; None is all.
         :param draw_id: returns ids for the variables of the copy.
+        :param mark: 16 bytes that tell this fork from others, so that an attempt whose end is not
+            known can be made again: what it has made is returned then, as it is.
         :returns: None if the name is taken.
         """
 

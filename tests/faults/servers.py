@@ -62,6 +62,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._fault: Fault | None = None
+        self._is_open = True
         self._harmed = threading.Event()
         self._healed = threading.Event()
         self._healed.set()
@@ -84,6 +85,14 @@ class Proxy:
         """Let everything through again, what was swallowed too."""
         self._healed.set()
 
+    def refuse(self) -> None:
+        """Break every new connection."""
+        self._is_open = False
+
+    def welcome(self) -> None:
+        """Take new connections again."""
+        self._is_open = True
+
     def break_all(self) -> None:
         """Break every connection, as far as the client can see: the server's end stays."""
         for client in self._open[::2]:
@@ -100,6 +109,9 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                if not self._is_open:
+                    client.close()
+                    continue
                 server = socket.create_connection(('127.0.0.1', self._target))
                 self._open += (client, server)
                 for source, sink, harms in ((client, server, True), (server, client, False)):

@@ -6,10 +6,19 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer, session
 
+from neptune_async import Experiment, list_experiments
+from neptune_async.exceptions import ExperimentExistsError, StorageError
+
+from .child import wait_until
 from .harness import Child, Ended, Store, mark, trials
+from .servers import Proxy
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -217,3 +226,38 @@ def test_a_fork_has_a_prefix_of_what_each_process_logs(start: Start, store: Stor
             assert len(found) == 1_001
         else:
             assert mark(1, n) in found
+
+
+@pytest.mark.failure('F38', 'the reply to a fork is lost')
+@pytest.mark.parametrize('is_away', [False, True], ids=['for a moment', 'for longer'])
+def test_a_fork_whose_reply_is_lost_is_made_once(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_away: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where what cannot be stored is spilled
+    url = postgres.url()
+    with closing(Proxy(postgres.port)) as proxy:
+        through = url.replace(f':{postgres.port}/', f':{proxy.port}/')
+        with Experiment('a', storage=through) as exp, ThreadPoolExecutor(1) as pool:
+            exp['x'].extend([1.0, 2.0])
+            exp.flush()
+            with session(url) as other:
+                # It waits there, and goes on when nobody hears of it any more.
+                other.execute('BEGIN; LOCK TABLE epochs IN EXCLUSIVE MODE')
+                forking = pool.submit(exp.fork, 'b')
+                wait_until(lambda: other.value('SELECT count(*) FROM pg_locks WHERE NOT granted'))
+                if is_away:
+                    proxy.refuse()
+                proxy.break_all()
+                if is_away:
+                    with pytest.raises(StorageError):
+                        forking.result(60)
+                other.execute('ROLLBACK')
+            if is_away:
+                wait_until(lambda: list_experiments(url) == ['a', 'b'])
+                proxy.welcome()
+                forking = pool.submit(exp.fork, 'b')
+            with forking.result(60) as fork:
+                assert fork['x'].all() == [1.0, 2.0]
+            with pytest.raises(ExperimentExistsError):
+                exp.fork('b')
+    assert list_experiments(url) == ['a', 'b']

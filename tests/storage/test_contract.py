@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from neptune_async._model.operations import Batch, CreateVariable, Variable
 from neptune_async._storage import registry
-from neptune_async._storage.base import StaleEpoch, Storage, VariableConflict, Window
+from neptune_async._storage.base import (
+    ExperimentRecord,
+    StaleEpoch,
+    Storage,
+    VariableConflict,
+    Window,
+)
 
 from .batches import LOSS, part, values
 
@@ -62,6 +70,26 @@ async def test_a_tail_reads_the_last_chunks_only(store: Storage) -> None:
     assert reading is not None
     assert reading.end == 50_001
     assert 10 <= sum(map(len, reading.pieces)) < 10_000
+
+
+@pytest.mark.asyncio
+async def test_a_fork_that_is_made_again_under_its_mark_is_made_once(store: Storage) -> None:
+    a = await store.create_experiment('a')
+    assert a is not None
+    await store.write(Batch(b'w' * 16, 1, [part(a, [1.0, 2.0], creates=True)]))
+    ids = itertools.count(100)
+
+    async def fork(mark: bytes) -> ExperimentRecord | None:
+        return await store.fork_experiment(a.id, 'b', None, lambda: next(ids), mark * 16)
+
+    made = await fork(b'1')
+    await store.write(Batch(b'w' * 16, 2, [part(a, [3.0])]))
+    assert await fork(b'1') == made == await store.find_experiment('b')
+    assert await values(store, made) == [1.0, 2.0]
+    assert await fork(b'2') is None
+    assert await store.delete_experiment('b')
+    again = await fork(b'1')
+    assert again is not None and await values(store, again) == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.asyncio

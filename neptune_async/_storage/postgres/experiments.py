@@ -57,22 +57,32 @@ async def fork(
     name: str,
     step: float | None,
     draw_id: Callable[[], int],
+    mark: bytes,
 ) -> ExperimentRecord | None:
-    """Copy an experiment, up to a step if there is one; None if the name is taken."""
+    """Copy an experiment, up to a step if there is one, unless it was copied under the same mark;
+    None if the name is taken.
+    """
     variables = await list_variables(connection, experiment_id, None)
     old = [variable.id for variable in variables]
-    drawn = _drawn()
+    fork_id = _id_from(mark)
     made = await connection.fetchval(
         'SELECT fork_experiment($1, $2, $3, $4, $5, $6)',
-        experiment_id, drawn, name, old, [draw_id() for _ in old],
+        experiment_id, fork_id, name, old, [draw_id() for _ in old],
         math.inf if step is None else step,
     )  # fmt: skip
-    return ExperimentRecord(drawn, name, 0) if made else None
+    if made:
+        return ExperimentRecord(fork_id, name, 0)
+    found = await find(connection, name)
+    return found if found is not None and found.id == fork_id else None
 
 
 def _drawn() -> int:
     """Return an id: drawn, not counted, since a sequence is what machines would have to share."""
-    return int.from_bytes(os.urandom(8), 'little') >> 2
+    return _id_from(os.urandom(8))
+
+
+def _id_from(drawn: bytes) -> int:
+    return int.from_bytes(drawn[:8], 'little') >> 2
 
 
 async def _create(connection: asyncpg.Connection, name: str) -> ExperimentRecord | None:

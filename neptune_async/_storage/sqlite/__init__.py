@@ -30,7 +30,7 @@ The file has ``application_id`` 0x4E415379 ('NASy') and its schema's version in
     ``experiment_id``, ``form`` and ``count``.
 ``writers``
     The last batch of each process that wrote, so that a batch that is sent
-    twice is stored once.
+    twice is stored once; and of each fork the experiment that it made, likewise.
 ``rejected``
     Operations that were accepted by a process and could not be stored.
 

@@ -10,7 +10,7 @@ from neptune_async._storage.sqlite.compaction import Rewrite, apply, compact_at_
 from neptune_async._storage.sqlite.reading import end_of, find_tail, list_variables, read_chunks
 from neptune_async._storage.sqlite.rewinding import rewind
 from neptune_async._storage.sqlite.sql import find_experiment, insert_rows, transaction
-from neptune_async._storage.sqlite.writing import insert_experiment
+from neptune_async._storage.sqlite.writing import insert_experiment, last_batch
 
 
 def fork_experiment(
@@ -19,14 +19,19 @@ def fork_experiment(
     name: str,
     step: float | None,
     draw_id: Callable[[], int],
+    mark: bytes,
 ) -> ExperimentRecord | None:
-    """Copy an experiment, up to a step if there is one; None if the name is taken."""
+    """Copy an experiment, up to a step if there is one, unless it was copied under the same mark;
+    None if the name is taken.
+    """
     with transaction(connection):
-        if find_experiment(connection, name):
-            return None
+        there = find_experiment(connection, name)
+        if there is not None:
+            return there if last_batch(connection, mark) == there.id else None
         # So that each step and timestamp is a number, which the copy has in common with this one.
         compact_at_once(connection, experiment_id)
         fork = ExperimentRecord(*insert_experiment(connection, name))
+        connection.execute('REPLACE INTO writers (id, last_batch) VALUES (?, ?)', (mark, fork.id))
         _copy_variables(connection, experiment_id, fork.id, draw_id)
         if step is not None:
             rewind(connection, fork.id, '', step)

@@ -147,9 +147,14 @@ class SQLiteStorage:
         return await self._run(_delete_experiment, name)
 
     async def fork_experiment(
-        self, experiment_id: int, name: str, step: float | None, draw_id: Callable[[], int]
+        self,
+        experiment_id: int,
+        name: str,
+        step: float | None,
+        draw_id: Callable[[], int],
+        mark: bytes,
     ) -> ExperimentRecord | None:
-        return await self._run(fork_experiment, experiment_id, name, step, draw_id)
+        return await self._run(fork_experiment, experiment_id, name, step, draw_id, mark)
 
     async def list_variables(self, experiment_id: int, namespace: str | None) -> list[Variable]:
         return await self._run(reading.list_variables, experiment_id, namespace)
