@@ -296,6 +296,8 @@ class Experiment(BaseExperiment[ExperimentView]):
     def to_dict(self) -> dict[str, Any]:
         """Return what all variables hold, as a dict that is nested as their paths are: the value
         of each atom, each set, and the last value of each series (None if it has no point).
+
+        What an import has made a variable and a namespace at once is a dict, with the value at ''.
         """
         return self._read(tables.contents, None)
 

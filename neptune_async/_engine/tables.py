@@ -213,7 +213,11 @@ async def contents(worker: Worker, state: ExperimentState, path: str | None) -> 
         *namespaces, name = found[skipped:].split('/')
         inner = tree
         for namespace in namespaces:
-            inner = inner.setdefault(namespace, {})
+            deeper = inner.setdefault(namespace, {})
+            if not isinstance(deeper, dict):
+                # What was imported, or made by two processes at once, may be a variable, too.
+                deeper = inner[namespace] = {'': deeper}
+            inner = deeper
         inner[name] = value
     return tree
 

@@ -21,7 +21,7 @@ from typing import Generic, Protocol, TypeVar
 from neptune_async._engine.entries import VariableIds
 from neptune_async._engine.store import Store
 from neptune_async._model.operations import Batch, Variable
-from neptune_async._model.paths import checked_name
+from neptune_async._model.paths import checked_name, namespaces_of
 from neptune_async._storage.base import ExperimentRecord
 from neptune_async._transfer.drafts import Draft
 from neptune_async.exceptions import InvalidNameError, StorageError
@@ -66,7 +66,8 @@ class Report:
     :ivar known: how many were there already, from an import that was interrupted or complete.
     :ivar kinds: how many rows there are of each kind.
     :ivar refused: how many rows could not be stored, by what is to be said of them.
-    :ivar notes: how many were stored and are not quite as they were, by what is to be said of them.
+    :ivar notes: how many were stored and are not quite as they were, or as we have it, by what is
+        to be said of them.
     """
 
     read: int = 0
@@ -115,6 +116,7 @@ class Importer(Generic[Run]):
 
         :raises StorageError: the store fails. What was stored is stored, and left out next time.
         """
+        met: dict[int, ExperimentRecord] = {}
         for file in files:
             targets: dict[Run, _Target] = {}
             for rows in file.read():
@@ -126,8 +128,11 @@ class Importer(Generic[Run]):
                 else:
                     self._take(file, rows, target)
                 self._on_rows(rows.count)
+            met.update((target.experiment.id, target.experiment) for target in targets.values())
         if self._touched:
             self._store.tidy()
+        for experiment in met.values():
+            self._note_namespaces(experiment)
 
     def _target(
         self,
@@ -196,6 +201,16 @@ class Importer(Generic[Run]):
         self.report.refused.update(draft.refused)
         self.report.notes.update(draft.notes)
         self.report.stored += rows.count - skip - draft.refused.total()
+
+    def _note_namespaces(self, experiment: ExperimentRecord) -> None:
+        """Tell of variables that are namespaces, too, which others allow."""
+        found = self._store.ask(lambda storage: storage.list_variables(experiment.id, None))
+        paths = {variable.path for variable in found}
+        namespaces = {namespace for path in paths for namespace in namespaces_of(path)}
+        for path in sorted(paths & namespaces):
+            self.report.notes[
+                f'{experiment.name}: {path!r} is a variable and a namespace, and is kept as both'
+            ] += 1
 
     def _variables(self, experiment: ExperimentRecord) -> dict[str, Variable]:
         experiment_id, known = self._known_of

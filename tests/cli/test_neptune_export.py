@@ -171,6 +171,33 @@ def test_what_cannot_be_stored_is_left_out_counted_and_told(run: CommandLine) ->
     assert experiment_contents(run.folder / STORE, 'RUN-1')['b'][2] == f'[(0, {START}, 3.0)]'
 
 
+@pytest.mark.parametrize('is_deeper_first', [False, True])
+def test_an_attribute_that_is_a_namespace_too_is_kept_and_told(
+    run: CommandLine, is_deeper_first: bool
+) -> None:
+    rows = [
+        *points('loss', 'float', 'float_value', [0.5], '0'),
+        *points('loss/train', 'float', 'float_value', [0.25], '0'),
+        atom('loss/train/kind', 'string', 'mean'),
+    ]
+    ordered = rows[::-1] if is_deeper_first else rows
+    write(run.folder / 'export', ordered[:1])
+    write(run.folder / 'export', ordered[1:], part=1)
+    command = ['import', 'neptune-export', 'export', '--storage', STORE, '--json']
+    for stored in (3, 0):  # told again, as long as it is so
+        done = run(*command)
+        assert (done.code, done.json['stored'], done.json['refused']) == (0, stored, 0)
+        assert done.json['notes'] == {
+            f'RUN-1: {path!r} is a variable and a namespace, and is kept as both': 1
+            for path in ('loss', 'loss/train')
+        }
+    with Experiment('RUN-1', storage=run.folder / STORE, mode='read') as exp:
+        assert (exp['loss'].all(), exp['loss/train'].all()) == ([0.5], [0.25])
+        assert exp.to_dict() == {'loss': {'': 0.5, 'train': {'': 0.25, 'kind': 'mean'}}}
+    shown = run('show', 'RUN-1', '--json', '--storage', STORE).json['variables']
+    assert [v['path'] for v in shown] == ['loss', 'loss/train', 'loss/train/kind']
+
+
 def test_what_is_no_export_is_one_line(run: CommandLine) -> None:
     foreign = run.folder / 'notes.txt'
     foreign.write_text('no store at all')
