@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -44,8 +45,12 @@ def console() -> Console:
     """Return where tables go: as wide as the terminal, or as they need where there is none."""
     from rich.console import Console
 
+    return Console(width=_width(), highlight=False)
+
+
+def _width() -> int:
     has_width = sys.stdout.isatty() or 'COLUMNS' in os.environ
-    return Console(width=None if has_width else _ENDLESS, highlight=False)
+    return shutil.get_terminal_size().columns if has_width else _ENDLESS
 
 
 @contextmanager
@@ -65,10 +70,15 @@ def print_table(
 ) -> None:
     """Print rows of cells below their header.
 
-    Cells are folded where they are too wide. Of many rows they are not: rich would take seconds.
+    Cells are folded where they are too wide, by rich, which takes 50 ms to import and 0.4 s for
+    1,000 rows. Of more rows none is folded.
     """
-    if len(rows) > _FOLDED_ROWS:
-        _print_aligned([columns, *rows], [column in right for column in columns])
+    widths = [max(map(_width_of, column)) for column in zip(columns, *rows, strict=True)]
+    if len(rows) > _FOLDED_ROWS or sum(widths) + 2 * (len(widths) - 1) <= _width():
+        is_right = [column in right for column in columns]
+        click.secho(_aligned(columns, widths, is_right), bold=True)
+        for row in rows:
+            print(_aligned(row, widths, is_right))
         return
     shown = table()
     for column in columns:
@@ -79,16 +89,20 @@ def print_table(
     console().print(shown)
 
 
-def _print_aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+def _aligned(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    cells = []
+    for cell, width, is_right in zip(row, widths, right, strict=True):
+        space = ' ' * (width - _width_of(cell))
+        cells.append(f'{space}{cell}' if is_right else f'{cell}{space}')
+    return '  '.join(cells).rstrip()
+
+
+def _width_of(cell: str) -> int:
+    if cell.isascii():
+        return len(cell)
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = []
-        for cell, width, is_right in zip(row, widths, right, strict=True):
-            space = ' ' * (width - cell_len(cell))
-            cells.append(f'{space}{cell}' if is_right else f'{cell}{space}')
-        print('  '.join(cells).rstrip())
+    return cell_len(cell)
 
 
 def table() -> Table:

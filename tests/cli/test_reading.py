@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from neptune_async import Experiment
 from neptune_async.cli import main, reading
@@ -39,6 +41,27 @@ def test_list_looks_for_no_last_points_where_there_are_too_many_series(
     assert 'last point' not in capsys.readouterr().out
     assert main(['list', '--json', '--storage', str(store)]) == 0
     assert all('last_point' not in experiment for experiment in json.loads(capsys.readouterr().out))
+
+
+def test_a_table_is_folded_only_where_it_does_not_fit(run: CommandLine, store: Path) -> None:
+    blocked = run.folder / 'blocked' / 'rich'
+    blocked.mkdir(parents=True)
+    (blocked / '__init__.py').write_text('raise ModuleNotFoundError(name="rich")')
+    fits = run(
+        'list', PYTHONPATH=os.pathsep.join([str(blocked.parent), *sys.path])
+    )  # as it is fast
+    assert (fits.code, fits.err) == (0, '')
+    assert len(fits.out.splitlines()) == 3
+    with Experiment('long' * 30, storage=store, echo=False):
+        pass
+    for width in (40, 80):
+        folded = run('list', COLUMNS=str(width)).out.splitlines()
+        assert all(len(line) <= width for line in folded)
+        assert ''.join(line.split(' ')[0] for line in folded).endswith('long' * 30)
+    with Experiment('日本', storage=store, echo=False):
+        pass
+    rows = run('list', COLUMNS='200').out.splitlines()[1:]
+    assert {cell_len(row.partition(' 20')[0]) for row in rows} == {len('long' * 30) + 1}
 
 
 def test_list_of_an_empty_store_prints_an_empty_list(run: CommandLine, store: Path) -> None:

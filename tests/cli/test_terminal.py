@@ -38,6 +38,7 @@ def test_colours_are_for_terminals_that_want_them(run: CommandLine, store: Path)
     assert '\x1b[' in on_terminal(run, 'doctor')
     assert '\x1b[3' not in on_terminal(run, 'doctor', NO_COLOR='1')
     assert '\x1b[' not in run('doctor').out
+    assert '\x1b[1m' in on_terminal(run, 'list')
 
 
 def test_long_work_shows_its_progress(run: CommandLine) -> None:

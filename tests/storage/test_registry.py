@@ -54,5 +54,5 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 def test_an_entry_point_adds_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = metadata.EntryPoint('fake', 'builtins:str', registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, 'entry_points', lambda group: [entry])
+    monkeypatch.setattr(metadata, 'entry_points', lambda group: [entry])
     assert registry.create(registry.resolve('fake://host/x')) == 'fake://host/x'
