@@ -235,6 +235,19 @@ def test_the_verbs_move_a_store_through_every_form(run: CommandLine, store: Path
     )
 
 
+@pytest.mark.parametrize('name', ['L' * 256, 'ü' * 128], ids=['ascii', 'utf-8'])
+def test_an_experiment_of_the_longest_name_is_exported(
+    fresh: Callable[[], Path], name: str
+) -> None:
+    folder = fresh()
+    fill(folder / 'from.db', {name: {'x': ('series', [(0, 1.0, 0.5)])}})
+    write_all(folder / 'from.db', ExportWriter(folder / 'export', 'p' * 256).write)
+    (file,) = neptune_export.find_files(folder / 'export')
+    assert [run.id for run in file.runs] == [name]
+    write_all(folder / 'from.db', EventWriter(folder / 'runs').write)
+    assert len(tensorboard.find_files(folder / 'runs')) == 1
+
+
 def test_export_says_what_is_wrong_or_left_out(run: CommandLine, store: Path) -> None:
     unknown = run('export', 'digits-3', '--format', 'csv')
     assert unknown.code == 2 and "did you mean 'digits-2'" in unknown.err
