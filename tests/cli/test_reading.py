@@ -144,6 +144,7 @@ def test_what_is_not_there_is_one_line_with_a_near_match(run: CommandLine, store
         ('list', '--storage', '.neptune_async/experimnts.db'): "did you mean 'experiments.db'",
         ('list', '--storage', 'nowhere/runs.db'): 'there is no such file',
         ('list', '--storage', 'mysql://host/db'): 'mysql',
+        ('list', '--storage', '.'): 'it is a folder; name a file in it',
         ('lits',): "Did you mean 'list'",
         ('list', '--jsn'): "Did you mean '--json'",
     }

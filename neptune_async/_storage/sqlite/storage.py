@@ -402,7 +402,7 @@ def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
     if isinstance(error, sqlite3.OperationalError):
         if 'locked' in text or 'locking protocol' in text:
             return StorageBusyError(f'the store {path} is held by another process: {text}')
-        if 'unable to open' in text or 'readonly' in text:
+        if 'unable to open' in text or 'readonly' in text or os.path.isdir(path):
             return StorageError(f'cannot open the store {path}: {_why_unopened(path) or text}')
         return StorageError(f'the store {path} failed: {text}')
     # None of our statements violates a constraint, unless the file is not what it should be.
