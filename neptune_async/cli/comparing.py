@@ -33,6 +33,7 @@ from neptune_async.cli.output import (
     plain,
     print_json,
     print_table,
+    shown_members,
     shown_value,
 )
 
@@ -89,9 +90,7 @@ def _cell(values: dict[str, Any], path: str) -> str:
     if path not in values:
         return ''
     value = values[path]
-    if isinstance(value, set):
-        value = ', '.join(map(str, sorted(value)))
-    return shown_value(value, 24)
+    return shown_members(sorted(value), 24) if isinstance(value, set) else shown_value(value, 24)
 
 
 @verb()

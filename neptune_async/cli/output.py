@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import pairwise
@@ -129,9 +129,17 @@ def shown_time(timestamp: float) -> str:
 
 def shown_value(value: Any, width: int = 40) -> str:
     """Return a value on one short line."""
-    text = f'{value:.6g}' if isinstance(value, float) else str(value)
+    try:
+        text = f'{value:.6g}' if isinstance(value, float) else str(value)
+    except ValueError:  # an int too long for decimal digits
+        text = f'a {type(value).__name__} too long to be shown'
     text = ' '.join(text.split())
     return text if len(text) <= width else f'{text[: width - 1]}…'
+
+
+def shown_members(members: Iterable[Any], width: int = 40) -> str:
+    """Return the members of a set on one short line."""
+    return shown_value(', '.join(shown_value(member, width) for member in members), width)
 
 
 def sparkline(values: Sequence[float], width: int = 16) -> str:

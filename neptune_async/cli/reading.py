@@ -27,6 +27,7 @@ from neptune_async.cli.output import (
     json_point,
     print_json,
     print_table,
+    shown_members,
     shown_time,
     shown_value,
     sparkline,
@@ -199,8 +200,7 @@ def _cells(variable: Variable, contents: _Contents) -> tuple[str, str, str, str]
     if variable.container == 'atom':
         return variable.content, shown_value(contents.values.get(variable.id)), '', ''
     if variable.container == 'set':
-        members = ', '.join(map(str, contents.values[variable.id]))
-        return f'set of {variable.content}', shown_value(members), '', ''
+        return f'set of {variable.content}', shown_members(contents.values[variable.id]), '', ''
     last = contents.last.get(variable.id)
     kind = f'series of {variable.content}'
     if last is None:

@@ -111,6 +111,18 @@ def test_what_a_terminal_has_no_character_for_is_shown_as_far_as_it_can_be(
     }  # fmt: skip
 
 
+def test_an_int_of_any_length_is_shown_as_far_as_it_can_be(run: CommandLine, store: Path) -> None:
+    with Experiment('odd', storage=store, echo=False) as exp:
+        exp['atom'].assign(10**5000)
+        exp['list'].assign([10**5000])
+        exp['set'].add(1, 10**5000)
+    for verb in ('show', 'compare'):
+        shown = run(verb, 'odd')
+        assert (shown.code, shown.err) == (0, '')
+        assert 'a int too long' in shown.out and 'a list too long' in shown.out
+        assert '1, a int too' in shown.out
+
+
 def test_tail_prints_points(run: CommandLine, store: Path) -> None:
     points = run('tail', 'digits-1', 'train/loss', '-n', '3', '--json').lines
     assert [(point['step'], point['value']) for point in points] == [
