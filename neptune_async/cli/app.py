@@ -34,10 +34,13 @@ class Program(click.Group):
             sys.stdout.flush()
         except KeyboardInterrupt:
             return INTERRUPTED
-        except BrokenPipeError:
+        except OSError as error:
             # Else the interpreter would complain of it when it flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
+            if isinstance(error, BrokenPipeError):
+                return BROKEN_PIPE
+            complain(error)
+            return FAILED
         return OK if code is None else code
 
 
@@ -73,8 +76,11 @@ for command in (
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the command line says, and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed by who started this
+            setattr(sys, name, open(os.devnull, 'w', encoding='utf-8'))  # noqa: SIM115  # to the end
+        elif isinstance(stream, io.TextIOWrapper):
             # What the terminal has no character for is no reason to end.
             stream.reconfigure(errors='replace')
     try:

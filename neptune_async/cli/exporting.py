@@ -108,7 +108,9 @@ def _told(contents: Contents, on_experiment: Callable[[int], object]) -> Content
 def _write_file(form: str, contents: Contents, out: Path | None) -> None:
     rows = (row for experiment, held in contents for row in rows_of(experiment.name, held))
     if out is None:
-        _FILES[form](rows, sys.stdout.buffer)
+        # Not sys.stdout.buffer, which a writer that fails would close.
+        with open(sys.stdout.fileno(), 'wb', closefd=False) as stdout:
+            _FILES[form](rows, stdout)
         return
     with needing('arrow'), unfinished(out) as path, path.open('wb') as file:
         _FILES[form](rows, file)

@@ -45,7 +45,11 @@ def console() -> Console:
     """Return where tables go: as wide as the terminal, or as they need where there is none."""
     from rich.console import Console
 
-    return Console(width=_width(), highlight=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704  # what rich has caught: it would end with an exit code of its own
+
+    return Screen(width=_width(), highlight=False)
 
 
 def _width() -> int:

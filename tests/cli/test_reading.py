@@ -193,17 +193,35 @@ def test_reading_changes_no_file_of_a_store_at_rest(run: CommandLine, store: Pat
         assert digests(store.parent) == before
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='nothing here is full')
+@pytest.mark.parametrize(
+    'command',
+    [['list'], ['compare'], ['show', 'digits-1', '--json'], ['export', '--format', 'csv']],
+)
+def test_an_output_that_is_full_or_closed_is_one_line_or_none(
+    run: CommandLine, store: Path, command: list[str]
+) -> None:
+    with open('/dev/full', 'w') as full:
+        ended = subprocess.run(
+            [*COMMAND, *command], stdout=full, stderr=subprocess.PIPE, text=True, cwd=run.folder
+        )
+    assert ended.returncode == 1 and ended.stderr.count('\n') == 1
+    assert 'No space left on device' in ended.stderr
+    closed = subprocess.run(
+        ['sh', '-c', '"$@" >&-', 'sh', *COMMAND, *command],
+        stderr=subprocess.PIPE, text=True, cwd=run.folder,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr) == (0, '')
+
+
 def test_a_reader_that_goes_away_ends_a_command_quietly(run: CommandLine, store: Path) -> None:
     with Experiment('long', storage=store, echo=False) as exp:
         exp['x'].extend([0.0] * 20_000)
-    reading, writing = os.pipe()
-    command = [*COMMAND, 'tail', 'long', 'x', '-n', '20000']
-    with subprocess.Popen(
-        command, stdout=writing, stderr=subprocess.PIPE, cwd=run.folder
-    ) as process:
-        os.close(writing)
-        os.read(reading, 1)
-        os.close(reading)
-        assert process.stderr is not None
-        assert process.stderr.read() == b''
-        assert process.wait(60) == 141
+    with Experiment('folded' * 30, storage=store, echo=False):
+        pass
+    for arguments in (['tail', 'long', 'x', '-n', '20000'], ['list']):
+        with run.start(*arguments) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == ''
+            assert process.wait(60) == 141
