@@ -24,6 +24,8 @@ from neptune_async.cli.options import (
     matching_names,
     name_argument,
     needing,
+    offered_names_and_paths,
+    offered_paths,
     storage_option,
     verb,
 )
@@ -45,7 +47,14 @@ _FILE_POINTS = 5000
 
 @verb()
 @name_argument(nargs=-1)
-@click.option('-p', '--path', 'paths', multiple=True, help='A path, or a glob; absent, all.')
+@click.option(
+    '-p',
+    '--path',
+    'paths',
+    multiple=True,
+    help='A path, or a glob; absent, all.',
+    shell_complete=offered_paths,
+)
 @json_option
 @storage_option
 def compare(name: Sequence[str], paths: Sequence[str], as_json: bool, storage: str | None) -> None:
@@ -94,7 +103,13 @@ def _cell(values: dict[str, Any], path: str) -> str:
 
 
 @verb()
-@click.argument('names_and_paths', nargs=-1, required=True, metavar='NAME... PATH...')
+@click.argument(
+    'names_and_paths',
+    nargs=-1,
+    required=True,
+    metavar='NAME... PATH...',
+    shell_complete=offered_names_and_paths,
+)
 @click.option(
     '-o',
     '--out',

@@ -60,18 +60,30 @@ def _names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]
     return [name for name in found if name.startswith(incomplete)]
 
 
-def _paths(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    name = ctx.params.get('name')
-    names = [name] if isinstance(name, str) else [*(name or ())]
+def offered_paths(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the paths that a shell offers: of the experiments that are named before, or of all."""
+    given = ctx.params.get('name') or ctx.params.get('names_and_paths')
+    wanted = [given] if isinstance(given, str) else [*(given or '*')]
     try:
         with opened(ctx.params.get('storage')) as store:
+            known = store.ask(lambda s: s.list_experiments())
+            names = [name for one in wanted for name in matching_names(one, known)]
             experiments: list[ExperimentSummary] = store.ask(lambda s: s.find_experiments(names))
             ids = [experiment.id for experiment in experiments]
-            found = store.ask(lambda s: s.find_variables(ids))
+            found = store.ask(lambda s: s.find_paths(ids))
     except NeptuneAsyncError:
         return []
-    paths = {variable.path for variables in found.values() for variable in variables}
-    return sorted(path for path in paths if path.startswith(incomplete))
+    return sorted(path for path in found if path.startswith(incomplete))
+
+
+def offered_names_and_paths(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return what a shell offers where paths come after names: first a name."""
+    names = _names(ctx, parameter, incomplete)
+    if not ctx.params.get('names_and_paths'):
+        return names
+    return [*names, *offered_paths(ctx, parameter, incomplete)]
 
 
 def name_argument(**attributes: Any) -> Callable[[F], F]:
@@ -81,7 +93,7 @@ def name_argument(**attributes: Any) -> Callable[[F], F]:
 
 def path_argument(**attributes: Any) -> Callable[[F], F]:
     """Give a verb the argument PATH, which a shell completes."""
-    return click.argument('path', **{'shell_complete': _paths, **attributes})
+    return click.argument('path', **{'shell_complete': offered_paths, **attributes})
 
 
 @contextmanager

@@ -83,6 +83,9 @@ def test_a_shell_completes_verbs_names_and_paths(run: CommandLine, store: Path) 
     assert offered('neptune-async sh') == ['show']
     assert offered('neptune-async show dig') == ['digits-1', 'digits-2']
     assert offered('neptune-async tail digits-1 params/o') == ['params/optimizer/name']
+    assert offered('neptune-async compare -p params/o') == ['params/optimizer/name']
+    assert offered('neptune-async plot d') == ['digits-1', 'digits-2']
+    assert offered('neptune-async plot digits-* t') == ['tags', 'train/loss']
 
 
 def test_without_the_extra_only_recover_works(run: CommandLine, store: Path) -> None:
