@@ -26,7 +26,7 @@ from neptune_async.cli.options import (
 from neptune_async.cli.output import confirmed, console, plain, print_json, table, waiting
 from neptune_async.cli.syncing import SYNC_HELP
 from neptune_async.cli.syncing import sync as copy
-from neptune_async.exceptions import StorageFormatError
+from neptune_async.exceptions import StorageError, StorageFormatError
 
 _RECOVER = 'run: neptune-async recover'
 
@@ -74,10 +74,10 @@ def sync(source: str, target: str, names: Sequence[str]) -> int:
 def doctor(as_json: bool, storage: str | None) -> int:
     """Examine a store: versions, integrity, checksums, and what lies beside it.
 
-    Every byte of it is read, and nothing is changed. The exit code is 1 if something is to be
-    put right.
+    Every byte of a file is read, of a server the rights, sizes and settings too, and nothing is
+    changed. The exit code is 1 if something is to be put right.
     """
-    with waiting('reading every byte'), opened(storage) as store:
+    with waiting('examining the store'), opened(storage) as store:
         location, findings = store.location, [_versions(), *_examined(store)]
     if as_json:
         print_json({'storage': location, 'findings': [asdict(finding) for finding in findings]})
@@ -98,12 +98,15 @@ def _examined(store: Store) -> Iterator[Finding]:
             return await storage.examine()
         return [Finding('good', 'it opens; more than that is not known of this kind of store')]
 
+    left_behind = [*_left_behind(store.spill_folder)] if store.spill_folder is not None else []
     try:
         yield from store.ask(examine)
-    except StorageFormatError as error:
+    except StorageError as error:
+        is_damaged = isinstance(error, StorageFormatError)
+        if not is_damaged and all(finding.level == 'good' for finding in left_behind):
+            raise
         yield Finding('wrong', str(error))
-    if store.spill_folder is not None:
-        yield from _left_behind(store.spill_folder)
+    yield from left_behind
 
 
 def _left_behind(folder: Path) -> Iterator[Finding]:

@@ -65,17 +65,29 @@ async def prepare(
         if not (writable and may_make):
             raise StorageFormatError(
                 f'{address.location} has no store in the schema {address.schema!r}: no experiment '
-                'was ever stored in it, or the role may not use it'
+                'was ever stored in it, or the role may not use it; log to it to make one, or name '
+                'another schema, as in ?schema=runs'
             )
         await _make(connection, address)
     await _refuse_newer(connection, address)
-    if writable and not await connection.fetchval(_MAY_WRITE):
+    if writable and not await may_write(connection):
         raise _unusable(
-            address,
-            f'the role may not write to it; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN '
-            f"SCHEMA {address.schema}, or open with mode='read'",
+            address, f"the role may not write to it; {grant(address)}, or open with mode='read'"
         )
     return Opened(state['is_asynchronous'])
+
+
+async def may_write(connection: asyncpg.Connection) -> bool:
+    """Return whether the role has the rights to log to the store that there is."""
+    may: bool = await connection.fetchval(_MAY_WRITE)
+    return may
+
+
+def grant(address: Address) -> str:
+    """Return what gives a role these rights."""
+    return (
+        f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {address.schema} to the role'
+    )
 
 
 async def _make(connection: asyncpg.Connection, address: Address) -> None:

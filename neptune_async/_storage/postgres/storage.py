@@ -13,6 +13,7 @@ from neptune_async._storage.base import (
     Changed,
     ExperimentRecord,
     ExperimentSummary,
+    Finding,
     Latest,
     Need,
     Receipt,
@@ -22,7 +23,7 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
-from neptune_async._storage.postgres import bulk, experiments, reading
+from neptune_async._storage.postgres import bulk, experiments, health, reading
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
 from neptune_async._storage.postgres.faults import BatchIsStored
@@ -194,6 +195,9 @@ class PostgresStorage:
         self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
     ) -> dict[int, SeriesReading]:
         return await self._open_server.run(bulk.read_many_series, variables, window, steps, times)
+
+    async def examine(self) -> list[Finding]:
+        return await self._open_server.run(health.examine, self._address)
 
 
 async def _nothing(connection: asyncpg.Connection) -> None:
