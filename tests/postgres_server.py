@@ -41,6 +41,7 @@ _HBA = """\
 host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 host all all 10.213.77.0/24 trust
+host replication all 127.0.0.1/32 trust
 """
 _PR_SET_PDEATHSIG = 1
 
@@ -60,10 +61,11 @@ def binaries() -> Path:
 class PostgresServer:
     """A server in a temporary folder, on a free port, as another user than root.
 
+    :param primary: makes it a hot standby of another server, which runs.
     :ivar port: the same after a restart.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, primary: PostgresServer | None = None) -> None:
         self._programs = binaries()
         self._folder = Path(tempfile.mkdtemp(prefix='neptune_async-postgres-'))
         self._data = self._folder / 'data'
@@ -76,14 +78,24 @@ class PostgresServer:
             user = pwd.getpwnam('postgres')
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             self._user = {'user': user.pw_uid, 'group': user.pw_gid, 'extra_groups': []}
-        subprocess.run(
-            [
-                self._programs / 'initdb', '--pgdata', self._data, '--username', 'tests',
-                '--auth', 'trust', '--encoding', 'UTF8', '--locale', 'C.UTF-8', '--no-sync',
-            ],
-            check=True, stdout=subprocess.DEVNULL, cwd=self._folder, **self._user,
+        if primary is not None:
+            self._run(
+                'pg_basebackup', '--pgdata', self._data, '--username', 'tests', '--host',
+                '127.0.0.1', '--port', primary.port, '--checkpoint', 'fast', '--no-sync',
+                '--write-recovery-conf',
+            )  # fmt: skip
+            return
+        self._run(
+            'initdb', '--pgdata', self._data, '--username', 'tests', '--auth', 'trust',
+            '--encoding', 'UTF8', '--locale', 'C.UTF-8', '--no-sync',
         )  # fmt: skip
         (self._data / 'pg_hba.conf').write_text(_HBA)
+
+    def _run(self, program: str, *arguments: object) -> None:
+        subprocess.run(
+            [self._programs / program, *map(str, arguments)],
+            check=True, stdout=subprocess.DEVNULL, cwd=self._folder, **self._user,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""

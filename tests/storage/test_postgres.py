@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from postgres_server import PASSWORD, PostgresServer, free_port, session
 
 from neptune_async import Experiment, delete_experiment, list_experiments
+from neptune_async._engine.store import opened
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
     Assign,
@@ -524,6 +525,55 @@ async def test_a_watch_survives_its_connection(
             for _ in range(4):
                 await changed()
     assert await store.list_experiments() == ['a']
+
+
+@pytest.fixture(scope='module')
+def standby(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    server = PostgresServer(primary=postgres)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.failure('F41', 'the server is a standby')
+def test_a_standby_is_read_and_followed_and_not_written_to(
+    url: str, standby: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, '_INTERVAL', 60.0)  # it is not waited for what is never told
+    with Experiment('a', storage=url) as exp:
+        exp['x'].log(1.0)
+        exp.flush()
+        copy = replica(url, standby)
+        with Experiment('a', storage=copy, mode='read') as reader:
+            points = reader['x'].follow(timeout=30.0)
+            for value in (1.0, 2.0, 3.0):
+                assert next(points).value == value
+                exp['x'].log(value + 1)
+    assert 'the server is read-only, a standby perhaps' in str(refusal(copy))
+
+
+def replica(url: str, standby: PostgresServer) -> str:
+    """Return the URL of a store on the standby, once that has it."""
+    copy = standby.url(schema=url.partition('schema=')[2])
+
+    def is_there() -> bool:
+        try:
+            return list_experiments(copy) != []
+        except StorageFormatError:
+            return False
+
+    wait_until(is_there)
+    return copy
+
+
+def test_doctor_knows_a_standby(url: str, standby: PostgresServer) -> None:
+    Experiment('a', storage=url).close()
+    with opened(replica(url, standby)) as store:
+        found = {finding.what: finding.remedy for finding in store.ask(PostgresStorage.examine)}
+    assert 'name the primary' in found['the server is a standby: it is only read from']
+    assert 'primary' in found['the server does not notify: follow() looks by itself']
 
 
 def test_nobody_is_told_where_nobody_watches(url: str) -> None:
