@@ -40,7 +40,7 @@ _OPTIONS = {
 _HBA = """\
 host all guarded 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
-host all all 10.213.77.0/24 trust
+host all all 10.213.0.0/16 trust
 host replication all 127.0.0.1/32 trust
 """
 _PR_SET_PDEATHSIG = 1

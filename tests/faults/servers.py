@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import queue
+import random
 import shutil
 import socket
+import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +21,9 @@ from typing import Any, Literal
 from postgres_server import PostgresServer, locked, session
 
 from .harness import Store, Tally
+
+_TUNSETIFF = 0x400454CA
+_IFF_TUN_NO_PI = 0x1001
 
 Fault = Literal['lose the reply', 'lose the request', 'swallow']
 
@@ -154,39 +162,118 @@ class Wire:
     heal: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class LossyWire(Wire):
+    """A way that loses packets while it is cut.
+
+    :ivar lost: returns how many they are.
+    """
+
+    lost: Callable[[], int]
+
+
 @contextmanager
 def wire(server: PostgresServer, schema: str) -> Iterator[Wire]:
     """Lay a wire: from a network namespace where the machine allows that, else a proxy."""
-    name = f'nept{os.getpid() % 10_000}'
-    near, far = '10.213.77.1', '10.213.77.2'
-    try:
-        if os.getuid() != 0 or shutil.which('ip') is None:
-            raise PermissionError
-        _ip('netns', 'add', name)
-        _ip('link', 'add', f'{name}a', 'type', 'veth', 'peer', 'name', f'{name}b', 'netns', name)
-        _ip('addr', 'add', f'{near}/24', 'dev', f'{name}a')
-        _ip('link', 'set', f'{name}a', 'up')
-        _ip('-n', name, 'addr', 'add', f'{far}/24', 'dev', f'{name}b')
-        _ip('-n', name, 'link', 'set', f'{name}b', 'up')
-    except (OSError, subprocess.CalledProcessError):
-        with closing(Proxy(server.port)) as proxy:
-            yield Wire(server.url(port=proxy.port, schema=schema), '', proxy.cut, proxy.heal)
-        return
-    enter = (
-        f'import ctypes, os; '
-        f"assert ctypes.CDLL(None).setns(os.open('/run/netns/{name}', os.O_RDONLY), 0) == 0"
-    )
-    url = server.url(schema=schema).replace('127.0.0.1', near)
-    try:
-        yield Wire(
-            url, enter,
-            lambda: _ip('link', 'set', f'{name}a', 'down'),
-            lambda: _ip('link', 'set', f'{name}a', 'up'),
-        )  # fmt: skip
-    finally:
-        with suppress(subprocess.CalledProcessError):
+    with ExitStack() as stack:
+        try:
+            name = stack.enter_context(_namespace())
+            peer = ('peer', 'name', f'{name}b', 'netns', name)
+            _ip('link', 'add', f'{name}a', 'type', 'veth', *peer)
+            way = _way(server, schema, name)
+        except (OSError, subprocess.CalledProcessError):
+            proxy = stack.enter_context(closing(Proxy(server.port)))
+            way = Wire(server.url(port=proxy.port, schema=schema), '', proxy.cut, proxy.heal)
+        yield way
+
+
+@contextmanager
+def lossy_wire(
+    server: PostgresServer, schema: str, *, loss: float, delay: float
+) -> Iterator[LossyWire]:
+    """Lay a wire that loses some packets, and delays the others, while it is cut: a tunnel from a
+    network namespace, since not every kernel has netem.
+
+    :param loss: the share of the packets that are lost.
+    :param delay: in seconds, each way.
+    :raises OSError, CalledProcessError: the machine does not allow it.
+    """
+    is_cut = threading.Event()
+    lost: list[bytes] = []
+
+    def read(source: int, sent: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+        with suppress(OSError):  # the tunnel is gone
+            while packet := os.read(source, 2**16):
+                if not is_cut.is_set():
+                    sent.put((0.0, packet))
+                elif random.random() < loss:
+                    lost.append(packet)
+                else:
+                    sent.put((time.monotonic() + delay, packet))
+        sent.put((0.0, b''))
+
+    def write(sink: int, sent: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+        with suppress(OSError):
+            while (arrival := sent.get())[1]:
+                time.sleep(max(0.0, arrival[0] - time.monotonic()))  # on its way
+                os.write(sink, arrival[1])
+
+    with _namespace() as name, ExitStack() as stack:
+        near, far = (stack.enter_context(_tunnel(f'{name}{end}')) for end in 'ab')
+        _ip('link', 'set', f'{name}b', 'netns', name)
+        way = _way(server, schema, name)
+        threads = []
+        for source, sink in ((near, far), (far, near)):
+            sent: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+            for target, end in ((read, source), (write, sink)):
+                threads.append(threading.Thread(target=target, args=(end, sent), daemon=True))
+                threads[-1].start()
+        try:
+            yield LossyWire(way.url, way.enter, is_cut.set, is_cut.clear, lambda: len(lost))
+        finally:
             _ip('link', 'del', f'{name}a')
-        _ip('netns', 'del', name)
+            _ip('-n', name, 'link', 'del', f'{name}b')
+            for thread in threads:
+                thread.join(10)
+
+
+@contextmanager
+def _namespace() -> Iterator[str]:
+    """Make a network namespace, whose name is also how those of its devices begin."""
+    if os.getuid() != 0 or shutil.which('ip') is None:
+        raise PermissionError('a network namespace needs root, and iproute2')
+    name = f'nept{os.getpid() % 10_000}'
+    _ip('netns', 'add', name)
+    try:
+        yield name
+    finally:
+        _ip('netns', 'del', name)  # its devices, and their peers, go with it
+
+
+@contextmanager
+def _tunnel(device: str) -> Iterator[int]:
+    """Make a network device whose packets are read from a file, and written to it."""
+    opened = os.open('/dev/net/tun', os.O_RDWR)
+    try:
+        fcntl.ioctl(opened, _TUNSETIFF, struct.pack('16sH', device.encode(), _IFF_TUN_NO_PI))
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _way(server: PostgresServer, schema: str, name: str) -> Wire:
+    """Connect the two ends of what leads out of a network namespace."""
+    near, far = (f'10.213.{os.getpid() % 256}.{end}' for end in (1, 2))
+    for end, address, inside in (('a', near, ()), ('b', far, ('-n', name))):
+        _ip(*inside, 'addr', 'add', f'{address}/24', 'dev', f'{name}{end}')
+        _ip(*inside, 'link', 'set', f'{name}{end}', 'up')
+    return Wire(
+        server.url(schema=schema).replace('127.0.0.1', near),
+        f'import ctypes, os; '
+        f"assert ctypes.CDLL(None).setns(os.open('/run/netns/{name}', os.O_RDONLY), 0) == 0",
+        lambda: _ip('link', 'set', f'{name}a', 'down'),
+        lambda: _ip('link', 'set', f'{name}a', 'up'),
+    )
 
 
 def _ip(*words: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from neptune_async import Experiment
 from neptune_async.exceptions import FlushTimeoutError, StorageError
 
 from .harness import Child, Ended, Tally, trials
-from .servers import Fault, Proxy, ServerStore, wire
+from .servers import Fault, Proxy, ServerStore, lossy_wire, wire
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -253,6 +253,48 @@ def test_a_black_hole_keeps_nobody_waiting_and_loses_nothing(
     assert ended.number('waited') < 2_000
     assert ended.number('slowest') < 500
     store.require('x', range(50_000))
+
+
+@pytest.mark.failure('F39', 'the network loses packets, and delays the others')
+def test_packets_that_are_lost_lose_and_double_nothing(
+    start: Start, store: ServerStore, postgres: PostgresServer, tally: Tally
+) -> None:
+    tally.trials = trials(15)
+    schema = store.url.partition('schema=')[2]
+    with ExitStack() as stack:
+        try:
+            way = stack.enter_context(lossy_wire(postgres, schema, loss=0.2, delay=0.01))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f'F39: a lossy network cannot be injected: {error}')
+        child = start(
+            f"""
+            {way.enter}
+            from child import experiment, hear, say
+            from neptune_async.exceptions import StorageError
+            exp = experiment()
+            count = 0
+            while hear():
+                exp['x'].extend([float(count + n) for n in range(100)])
+                count += 100
+                while exp.pending:
+                    try:
+                        exp.flush()
+                    except StorageError:
+                        pass
+                say('acknowledged')
+            """,
+            env={'STORE': f'{way.url}&command_timeout=2&connect_timeout=5'},
+            limit=240,
+        )
+        batches = 0
+        while way.lost() < tally.trials:
+            batches += 1
+            child.tell()
+            child.wait_for('acknowledged')
+            way.cut()
+        way.heal()
+        child.finish()
+    store.require('x', range(100 * batches))
 
 
 # ── Other backends ───────────────────────────────────────────────────────────
