@@ -22,6 +22,7 @@ from postgres_server import PostgresServer, locked, session
 
 from .harness import Store, Tally
 
+_SSL_REQUEST = struct.pack('!ii', 8, 80877103)
 _TUNSETIFF = 0x400454CA
 _IFF_TUN_NO_PI = 0x1001
 
@@ -70,7 +71,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self._target = target
         self._fault: Fault | None = None
-        self._is_open = True
+        self._refusal: bytes | None = None
         self._harmed = threading.Event()
         self._healed = threading.Event()
         self._healed.set()
@@ -93,13 +94,18 @@ class Proxy:
         """Let everything through again, what was swallowed too."""
         self._healed.set()
 
-    def refuse(self) -> None:
-        """Break every new connection."""
-        self._is_open = False
+    def refuse(self, code: str = '') -> None:
+        """Break every new connection.
+
+        :param code: an SQLSTATE to answer with before, as a server does that lets nobody in.
+        """
+        fields = (b'SFATAL', b'VFATAL', b'C' + code.encode(), b'Mnot now', b'')
+        answer = b''.join(field + b'\0' for field in fields)
+        self._refusal = b'E' + struct.pack('!i', len(answer) + 4) + answer if code else b''
 
     def welcome(self) -> None:
         """Take new connections again."""
-        self._is_open = True
+        self._refusal = None
 
     def break_all(self) -> None:
         """Break every connection, as far as the client can see: the server's end stays."""
@@ -117,8 +123,8 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                if not self._is_open:
-                    client.close()
+                if self._refusal is not None:
+                    _answer(client, self._refusal)
                     continue
                 server = socket.create_connection(('127.0.0.1', self._target))
                 self._open += (client, server)
@@ -146,6 +152,17 @@ class Proxy:
                     sink.close()
                 self._harmed.set()
                 return
+            if not harms:
+                sink.shutdown(socket.SHUT_WR)  # or a client would wait for the end of its farewell
+
+
+def _answer(client: socket.socket, answer: bytes) -> None:
+    """Answer what a client asks to be let in with, and hang up."""
+    with suppress(OSError), client:
+        if client.recv(2**16) == _SSL_REQUEST:
+            client.sendall(b'N')
+            client.recv(2**16)
+        client.sendall(answer)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 from postgres_server import PostgresServer, session
 
 from neptune_async import Experiment
-from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async.exceptions import FlushTimeoutError, RejectedOperationsError, StorageError
 
 from .harness import Child, Ended, Tally, trials
 from .servers import Fault, Proxy, ServerStore, lossy_wire, wire
@@ -357,15 +357,39 @@ def wait_for(asked: object, query: str, *args: object) -> int:
     return int(found)
 
 
-CODES = {
-    '53300': 'too many connections', '57P01': 'the administrator ends it', '08006': 'it is gone',
-    '53100': 'the disk is full', '25006': 'it is read-only', '28P01': 'a wrong password',
-    '42501': 'no right', '40001': 'no serial order', '40P01': 'a deadlock', '55P03': 'a lock',
+BUSY = 'were not stored within'
+SENT_AGAIN = {
+    # A connection that fails, or a commit of which nobody knows.
+    '08000': '08000', '08003': '08003', '08006': '08006', '08007': '08007', '40003': '40003',
+    # Others are in the way, and are waited for: it is the flush whose time is over.
+    '40001': BUSY, '40P01': BUSY, '55P03': BUSY,
+    # The server has no room, ends, or is damaged.
+    '53100': 'make room', '53200': '53200', '53300': 'max_connections', '57014': '57014',
+    '57P01': 'starting or stopping', '57P02': 'starting or stopping',
+    '57P03': 'starting or stopping', '58030': '58030', 'XX001': 'XX001',
+    # It may be put right by who runs the server.
+    '25006': 'name the primary', '28P01': 'check user and password', '42501': 'Grant it',
+    '42P01': 'was its schema changed', '42883': 'was its schema changed',
+}  # fmt: skip
+"""What an error of the server's is told with, by its SQLSTATE."""
+TO_BLAME = ('22003', '22P02', '23502', '23505', '23514', '54000', 'P0001')
+AT_THE_DOOR = {
+    '08004': '08004', '28000': 'check user and password', '28P01': 'check user and password',
+    '3D000': 'create the database', '42501': 'Grant it', '53300': 'max_connections',
+    '57P01': 'starting or stopping', '57P03': 'starting or stopping',
 }  # fmt: skip
 
 
+def raising(code: str, when: str) -> str:
+    return f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'not now' USING ERRCODE = '{code}'; END $$;
+        CREATE TRIGGER refusing {when} EXECUTE FUNCTION refuse();
+    """
+
+
 @pytest.mark.failure('F41', 'the server answers with an error')
-@pytest.mark.parametrize('code', CODES)
+@pytest.mark.parametrize('code', SENT_AGAIN)
 def test_an_error_of_the_servers_loses_and_doubles_nothing(
     store: ServerStore, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -373,15 +397,11 @@ def test_an_error_of_the_servers_loses_and_doubles_nothing(
         exp['x'].log(0.0)
         exp.flush()
         with session(store.url) as asked:
-            asked.execute(f"""
-                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN RAISE 'not now' USING ERRCODE = '{code}'; END $$;
-                CREATE TRIGGER refusing BEFORE INSERT ON chunks EXECUTE FUNCTION refuse();
-            """)
+            asked.execute(raising(code, 'BEFORE INSERT ON chunks'))
             exp['x'].log(1.0)
             exp['a'].assign(7)
-            with pytest.raises((StorageError, FlushTimeoutError)):
-                exp.flush(timeout=0.5)
+            with pytest.raises((StorageError, FlushTimeoutError), match=SENT_AGAIN[code]):
+                exp.flush(timeout=0.3 if SENT_AGAIN[code] == BUSY else 30)
             assert exp.pending == 2
             asked.execute('DROP TRIGGER refusing ON chunks')
         while exp.pending:
@@ -390,6 +410,58 @@ def test_an_error_of_the_servers_loses_and_doubles_nothing(
         assert exp['a'].read() == 7
         assert exp.stats().rejected == 0
     store.require('x', [0.0, 1.0])
+
+
+@pytest.mark.failure('F43', 'the server refuses what an operation holds')
+@pytest.mark.parametrize('code', TO_BLAME)
+def test_what_an_operation_is_to_blame_for_rejects_it_alone(store: ServerStore, code: str) -> None:
+    with Experiment('EXP', storage=store.url) as exp:
+        exp['x'].log(0.0)
+        exp.flush()
+        with session(store.url) as asked:
+            asked.execute(
+                raising(code, "BEFORE INSERT ON atoms FOR EACH ROW WHEN (NEW.value = '13')")
+            )
+        exp['x'].log(1.0)
+        exp['bad'].assign(13)
+        exp['good'].assign(7)
+        with pytest.raises(RejectedOperationsError, match='bad'):
+            exp.flush()
+        assert exp['good'].read() == 7
+        assert (exp.stats().rejected, exp.pending) == (1, 0)
+    store.require('x', [0.0, 1.0])
+
+
+@pytest.mark.failure('F41', 'the server lets nobody in')
+@pytest.mark.parametrize('code', AT_THE_DOOR)
+def test_a_server_that_lets_nobody_in_loses_and_doubles_nothing(
+    store: ServerStore, proxy: Proxy, postgres: PostgresServer, code: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    url = through(proxy, store.url, postgres.port)['STORE']
+    told: list[Exception] = []
+    with Experiment('EXP', storage=url, flush_interval=0.01, on_error=told.append) as exp:
+        exp['x'].log(0.0)
+        exp.flush()
+        proxy.refuse(code)
+        proxy.break_all()
+        exp['x'].log(1.0)
+        with pytest.raises(StorageError, match=AT_THE_DOOR[code]):
+            while True:  # the first error may be of the connection that broke
+                try:
+                    exp.flush(timeout=10)
+                except StorageError as error:
+                    if 'cannot be reached' not in str(error):
+                        raise
+        assert exp.pending == 1 and told
+        proxy.welcome()
+        while exp.pending:
+            with suppress(StorageError):
+                exp.flush()
+    store.require('x', [0.0, 1.0])
+    proxy.refuse(code)
+    with pytest.raises(StorageError, match=AT_THE_DOOR[code]):
+        Experiment('EXP', storage=url)
 
 
 @pytest.mark.failure('F41', 'the server ends every connection')
