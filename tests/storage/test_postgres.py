@@ -292,6 +292,20 @@ def test_a_slow_run_ends_as_compact_as_a_fast_one(url: str) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    'steps', [[2**53, 0.5], [-(2**53), 2**53 - 1], [2**53, 0.5, -(2**53)], [2**53, 0, -(2**53)]]
+)
+def test_steps_that_are_far_apart_are_merged_as_they_are(url: str, steps: list[float]) -> None:
+    with Experiment('far', storage=url) as exp:
+        for step in steps:
+            exp['x'].log(1.0, step=step)
+            exp.flush()
+    with session(url) as asked:
+        assert asked.value('SELECT count(*) FROM chunks') == 1
+    with Experiment('far', storage=url, mode='read') as exp:
+        assert [step for step, _ in exp['x'].all(with_steps=True)] == steps
+
+
 def test_a_long_run_is_merged_on_the_way(url: str) -> None:
     with Experiment('long', storage=url) as exp:
         for value in range(300):

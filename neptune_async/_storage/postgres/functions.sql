@@ -411,14 +411,17 @@ CREATE FUNCTION rewrite_chunks(
             array_agg(text ORDER BY index) AS texts,
             array_agg(code ORDER BY index) AS encoded,
             bool_or(code IS NOT NULL) AS has_encoded,
+            bool_and(step = floor(step)) AS is_integral,
             -- Of the first point of a part, the step before is in another row.
             (array_agg(apart ORDER BY index))[2:] AS apart
         FROM cut GROUP BY variable_id, part
     ), judged AS (
         SELECT
             *,
-            steps[1] = floor(steps[1]) AND apart[1] = floor(apart[1])
+            is_integral
             AND greatest(abs(steps[1]), abs(steps[count])) <= 9007199254740992
+            -- What lies between two that are far apart is rounded.
+            AND steps[1] + apart[1] * (count - 1) = steps[count]
             AND apart[1] = ALL (apart) AS is_regular
         FROM merged
     )
