@@ -6,6 +6,7 @@ import struct
 import sys
 from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,35 @@ def test_a_newer_schema_is_refused(url: str) -> None:
     with session(url) as asked:
         asked.execute('UPDATE store SET version = $1', SCHEMA_VERSION + 1)
     assert 'upgrade' in str(refusal(url))
+    assert 'upgrade' in str(refusal(url, 'read'))
+
+
+@pytest.mark.failure('F35', 'a newer version takes the store over during a run')
+def test_a_new_connection_finds_a_newer_schema_and_writes_nothing(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Experiment('a', storage=url) as exp, session(url) as asked:
+        exp['x'].log(1.0)
+        exp.flush()
+        asked.execute('UPDATE store SET version = $1', SCHEMA_VERSION + 1)
+        asked.execute(
+            'SELECT pg_terminate_backend(pid) FROM pg_stat_activity '
+            "WHERE application_name = 'neptune_async'"
+        )
+        exp['x'].log(2.0)
+
+        def is_refused() -> bool:
+            with pytest.raises(StorageError) as refused:  # the first may be of what was ended
+                exp.flush()
+            return 'upgrade neptune_async' in str(refused.value)
+
+        wait_until(is_refused)
+        assert exp.pending == 1
+        asked.execute('UPDATE store SET version = $1', SCHEMA_VERSION)
+        while exp.pending:
+            with suppress(StorageError):
+                exp.flush()
+        assert exp['x'].all() == [1.0, 2.0]
 
 
 def test_a_schema_of_something_else_is_left_alone(url: str) -> None:
