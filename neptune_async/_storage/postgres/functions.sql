@@ -224,8 +224,9 @@ CREATE FUNCTION resolved_times(
     ) END
 $$;
 
--- Append a row to each of several series. In SQL, not in PL/pgSQL, which copies an array whenever
--- it cuts a piece out of it.
+-- Append a row to each of several series. In PL/pgSQL, which keeps the plan of a statement: to make
+-- it takes two times as long as to store a point. But it copies a whole array that is a variable
+-- whenever a piece is cut out of it, and not one that is a field of a record.
 --
 -- ids, counts:            a series, and how many points it gets
 -- first_steps, strides:   of steps that are regular; without them and steps all are automatic
@@ -241,8 +242,13 @@ CREATE FUNCTION append_points(
     floating integer[], times double precision[],
     number_counts integer[], numbers double precision[],
     texts text[], encoded_counts integer[], encoded bytea[]
-) RETURNS void LANGUAGE sql AS $$
-    SELECT lock_series(experiment, ids, tolerant);
+) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    whole record;
+BEGIN
+    PERFORM lock_series(experiment, ids, tolerant);
+    SELECT steps, times, numbers, texts, encoded INTO whole;
 
     WITH given AS (
         SELECT
@@ -274,13 +280,15 @@ CREATE FUNCTION append_points(
             CASE WHEN follows THEN 1.0 ELSE stride END AS stride,
             CASE WHEN NOT follows AND stride IS NULL THEN resolved_steps(
                 CASE
-                    WHEN step_count > 0 THEN steps[steps_end - step_count + 1 : steps_end]
+                    WHEN step_count > 0
+                        THEN whole.steps[steps_end - step_count + 1 : steps_end]
                     ELSE array_fill('NaN'::double precision, ARRAY[count])
                 END,
                 largest_step
             ) END AS steps,
-            resolved_times(times[times_end - count + 1 : times_end], floating_times, last_time)
-                AS times
+            resolved_times(
+                whole.times[times_end - count + 1 : times_end], floating_times, last_time
+            ) AS times
         FROM standing
     ), stored AS (
         INSERT INTO chunks (
@@ -290,10 +298,10 @@ CREATE FUNCTION append_points(
         SELECT
             experiment, id, first, count, first_step, stride, resolved.steps, resolved.times,
             CASE WHEN number_count > 0
-                THEN numbers[numbers_end - number_count + 1 : numbers_end] END,
-            CASE WHEN number_count = 0 THEN texts[texts_end - count + 1 : texts_end] END,
+                THEN whole.numbers[numbers_end - number_count + 1 : numbers_end] END,
+            CASE WHEN number_count = 0 THEN whole.texts[texts_end - count + 1 : texts_end] END,
             CASE WHEN encoded_count > 0
-                THEN append_points.encoded[encoded_end - encoded_count + 1 : encoded_end] END
+                THEN whole.encoded[encoded_end - encoded_count + 1 : encoded_end] END
         FROM resolved
     )
     UPDATE series SET
@@ -307,7 +315,7 @@ CREATE FUNCTION append_points(
         last_time = resolved.times[resolved.count]
     FROM resolved
     WHERE experiment_id = experiment AND variable_id = resolved.id;
-$$;
+END $$;
 
 -- Tell those who watch an experiment that something is committed. Commits that notify wait for each
 -- other, so this does only if somebody watches, and thereby holds the lock.
@@ -333,19 +341,20 @@ CREATE FUNCTION write_part(
     floating integer[], times double precision[],
     number_counts integer[], numbers double precision[],
     texts text[], encoded_counts integer[], encoded bytea[]
-) RETURNS integer LANGUAGE sql AS $$
-    SELECT begin_part(named, experiment, expected, deletes, writer, number, after);
-    SELECT apply_operations(
+) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM begin_part(named, experiment, expected, deletes, writer, number, after);
+    PERFORM apply_operations(
         named, experiment, kinds, ends, operation_ids, paths, containers, contents, payloads,
         rewind_steps
     );
-    SELECT append_points(
+    PERFORM append_points(
         experiment, deletes, ids, counts, first_steps, strides, step_counts, steps,
         floating, times, number_counts, numbers, texts, encoded_counts, encoded
     );
-    SELECT tell_watchers(experiment);
-    SELECT epoch FROM epochs WHERE experiment_id = experiment
-$$;
+    PERFORM tell_watchers(experiment);
+    RETURN (SELECT epoch FROM epochs WHERE experiment_id = experiment);
+END $$;
 
 -- Merge the small rows at the end of series, those after the last that has as many points as said.
 CREATE FUNCTION merge_chunks(experiment bigint, ids bigint[], enough integer) RETURNS void
