@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,10 +18,14 @@ import nox
 nox.needs_version = '>=2025.2.9'
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_venv = 'yes'
-nox.options.sessions = ['lint', 'types', 'wheel', 'examples', 'coverage', 'tests']
 
 PYPROJECT = nox.project.load_toml('pyproject.toml')
 PYTHONS = nox.project.python_versions(PYPROJECT)
+THIS_PYTHON = '{}.{}'.format(*sys.version_info)
+
+nox.options.sessions = ['lint', 'types', 'wheel', 'examples', 'coverage']
+# On the Python that runs nox, coverage runs all of them.
+nox.options.sessions += [f'tests-{python}' for python in PYTHONS if python != THIS_PYTHON]
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -117,13 +122,16 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure floors and ourselves, write tests/benchmarks/results.md, draw growth.svg."""
-    session.install('-e', '.[postgres]', *group('bench'))
-    session.run('python', '-m', 'tests.benchmarks', *session.posargs)
+    session.install('-e', '.', *group('bench'))
+    workloads = [f'W{number}' for number in range(1, 10)]
+    session.run('python', '-m', 'tests.benchmarks', '--workloads', *workloads, *session.posargs)
 
 
 @nox.session(default=False)
 def bench_peers(session: nox.Session) -> None:
-    """The same beside the other trackers, each in an environment of its own: results_peers.md."""
+    """The same beside the other trackers, each in an environment of its own, and on a server and
+    among 10,000 experiments: results_peers.md.
+    """
     session.install('-e', '.[postgres]', *group('bench'))
     output = ['--output', 'tests/benchmarks/results_peers.md']
     session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *output, *session.posargs)
