@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module, metadata
-from itertools import cycle, islice
+from itertools import cycle, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -37,8 +37,8 @@ clock = time.perf_counter
 
 def noise(count: int) -> list[float]:
     """Return values that do not compress."""
-    draw = random.Random(0).gauss
-    return [draw(0.0, 1.0) for _ in range(count)]
+    draw = random.Random(0).random
+    return [draw() - 0.5 for _ in range(count)]
 
 
 def loop(statement: str, over: str = 'x') -> Callable[..., None]:
@@ -171,9 +171,9 @@ def wide_single(system: System, folder: Path, share: float) -> Measured:
 
 # ── W3 ───────────────────────────────────────────────────────────────────────
 
-_BLOCK_STEPS = 350
-_PAIRS = 4
-_SETTLE = 0.3
+_BLOCK_STEPS = 5
+_PAIRS = 150
+_STRETCH_STEPS = 500
 
 
 def _work(turns: int) -> int:
@@ -195,48 +195,44 @@ def _turns_of_a_millisecond() -> int:
 def train(system: System, folder: Path, share: float) -> Measured:
     """Blocks of the loop with logging and without it take turns, in changing order.
 
-    After a block with logging there is a pause, so that the block without pays
-    for none of it; what the process computes in the pause is added to the block.
+    They are of 5 ms, since within a tenth of a second the speed of a shared machine changes by
+    ten times what logging costs. So what is stored in the background disturbs blocks of both
+    kinds, and few: how much of its time the loop cannot run for that, a stretch tells in which
+    all steps log.
     """
     turns = _turns_of_a_millisecond()
     d = dict(zip((f'metric_{n}' for n in range(10)), noise(10), strict=True))
-    bare = _compiled(_TRAIN.format(statement='pass'))
-    logging = _compiled(_TRAIN.format(statement=system.batch))
+    train = _compiled(_TRAIN.format(statement=system.batch))
     run = system.open(folder)
-    first = iter(range(_BLOCK_STEPS * _PAIRS + 10))
 
-    def logged() -> float:
-        start = clock()
-        logging(run, d, islice(first, _BLOCK_STEPS), _work, turns)
-        seconds = clock() - start
-        busy = time.process_time()
-        time.sleep(_SETTLE)  # the pause told of above: the worker flushes in it
-        return seconds + time.process_time() - busy
+    def block(steps: Iterable[int], *, logs: bool) -> float:
+        return seconds_of(train, run, d, steps, logs, _work, turns)
 
-    def unlogged() -> float:
-        start = clock()
-        bare(run, d, range(_BLOCK_STEPS), _work, turns)
-        return clock() - start
-
-    logging(run, d, islice(first, 10), _work, turns)
-    time.sleep(_SETTLE)  # what only the first flush has to do is not in the blocks
-    overheads = []
-    for pair in range(_PAIRS):
+    block(range(_BLOCK_STEPS), logs=True)
+    time.sleep(0.3)  # what only the first flush has to do is not in the blocks
+    ratios = []
+    for pair in range(1, _PAIRS + 1):
+        steps = range(pair * _BLOCK_STEPS, (pair + 1) * _BLOCK_STEPS)
         if pair % 2:
-            base, cost = unlogged(), logged()
+            base, cost = block(steps, logs=False), block(steps, logs=True)
         else:
-            cost, base = logged(), unlogged()
-        overheads.append(cost / base - 1)
-    start = clock()
-    system.close(run)
-    return {'overhead': median(overheads), 'close': clock() - start}
+            cost, base = block(steps, logs=True), block(steps, logs=False)
+        ratios.append(cost / base)
+    busy = time.thread_time()
+    seconds = block(range(steps.stop, steps.stop + _STRETCH_STEPS), logs=True)
+    busy = time.thread_time() - busy
+    return {
+        'overhead': median(ratios) - 1 + (seconds - busy) / busy,
+        'close': seconds_of(system.close, run),
+    }
 
 
 _TRAIN = """
-def loop(run, d, steps, work, turns):
+def loop(run, d, steps, logs, work, turns):
     for i in steps:
         work(turns)
-        {statement}
+        if logs:
+            {statement}
 """
 
 
@@ -404,61 +400,77 @@ def _installed_with(root: str) -> set[str]:
 
 # ── W7 ───────────────────────────────────────────────────────────────────────
 
-_WINDOW = 2**17
-_ROUNDS = 5
+_WINDOW = 2**16
+_ROUNDS = 7
 GROWN_POINTS = [10**4, 10**5, 10**6, 10**7]
 GROWN_SERIES = [1, 10**2, 10**4, 10**5]
 
 
-def grow(system: System, folder: Path, share: float) -> Measured:
-    """What the next 131,072 points cost, until they are durable, in a series that has many, and
-    spread over many series; rounds of all sizes take turns.
-    """
-    window = int(_WINDOW * share)
-    values = noise(window)
-    log = loop(system.single)
-    spread = loop(system.single, '(path, x)')
-    run = system.open(folder)
-
-    def filled(path: str, count: int) -> str:
-        # Only what stores nothing is emptied now and then.
-        for first in range(0, count, window):
-            log(run, path, values[: count - first])
-            if system.kind == 'floor':
-                system.flush(run)
-        system.flush(run)
-        return path
-
-    def cost(logging: Callable[..., None], *arguments: Any) -> float:
-        time.sleep(0.05)  # the worker comes to rest, so that no merging of before is timed along
-        start = clock()
-        logging(run, *arguments)
-        system.flush(run)
-        return 1e9 * (clock() - start) / window
-
-    filled('warm/up', 1_000)
+def grow_points(system: System, folder: Path, share: float) -> Measured:
+    """What the next 65,536 points cost, until they are durable, in a series that has many."""
+    growing = _Growing(system, folder, share)
+    growing.fill('warm/up', 1_000)
     memory = peak_memory()
-    longest = int(GROWN_POINTS[-1] * share)
-    filled('longest', longest)
-    measured = {'memory_10m': float(peak_memory() - memory)}
-    paths = {
-        count: [f's{count}/{n}' for n in range(int(count * share) or 1)] for count in GROWN_SERIES
-    }
-    for names in paths.values():
-        spread(run, '', zip(names, values, strict=False))
-        system.flush(run)
-    rounds: dict[str, list[float]] = {}
+    growing.fill('longest', int(GROWN_POINTS[-1] * share))
+    memory = peak_memory() - memory
     for number in range(_ROUNDS):
         for count in GROWN_POINTS:
             path = 'longest'
             if count < GROWN_POINTS[-1]:
-                path = filled(f'p{count}/{number}', int(count * share))
-            rounds.setdefault(f'points_{count}', []).append(cost(log, path, values))
+                path = f'p{count}/{number}'
+                growing.fill(path, int(count * share))
+            growing.cost(f'points_{count}', [path])
+    return {**growing.end(), 'memory_10m': memory}
+
+
+def grow_series(system: System, folder: Path, share: float) -> Measured:
+    """The same in an experiment that has many series, spread over them."""
+    growing = _Growing(system, folder, share)
+    paths = {
+        count: [f's{count}/{n}' for n in range(int(count * share) or 1)] for count in GROWN_SERIES
+    }
+    for names in paths.values():
+        growing.log(names)
+    for _ in range(_ROUNDS):
         for count, names in paths.items():
-            pairs = list(zip(islice(cycle(names), window), values, strict=True))
-            rounds.setdefault(f'series_{count}', []).append(cost(spread, '', pairs))
-    system.close(run)
-    return measured | {name: median(costs) for name, costs in rounds.items()}
+            growing.cost(f'series_{count}', names)
+    return growing.end()
+
+
+class _Growing:
+    """A run that grows; the rounds of all sizes take turns in it."""
+
+    def __init__(self, system: System, folder: Path, share: float) -> None:
+        self._system = system
+        self._run = system.open(folder)
+        self._values = noise(int(_WINDOW * share))
+        self._loop = loop(system.single, '(path, x)')
+        self._costs: dict[str, list[float]] = {}
+
+    def log(self, paths: Iterable[str]) -> None:
+        """Log a value to each path, and have them stored."""
+        self._loop(self._run, '', zip(paths, cycle(self._values)))
+        self._system.flush(self._run)
+
+    def fill(self, path: str, count: int) -> None:
+        """Log points to a series; a floor stores nothing that could be full."""
+        if self._system.kind != 'floor':
+            self.log(repeat(path, count))
+
+    def cost(self, name: str, paths: Iterable[str]) -> None:
+        """Measure a window of points that are spread over paths."""
+        pairs = list(zip(cycle(paths), self._values))
+        time.sleep(0.05)  # the worker comes to rest, so that no merging of before is timed along
+        start = clock()
+        self._loop(self._run, '', pairs)
+        self._system.flush(self._run)
+        nanoseconds = 1e9 * (clock() - start) / len(pairs)
+        self._costs.setdefault(name, []).append(nanoseconds)
+
+    def end(self) -> Measured:
+        """Close the run; return the medians."""
+        self._system.close(self._run)
+        return {name: median(costs) for name, costs in self._costs.items()}
 
 
 # ── W8 ───────────────────────────────────────────────────────────────────────
@@ -670,7 +682,7 @@ WORKLOADS = {
     'W4': Workload('W4 read', [read], prepare=fill),
     'W5': Workload('W5 kill: SIGKILL 1 s after 50,000 points', [kill], waits=True, limit=90.0),
     'W6': Workload('W6 start', [start]),
-    'W7': Workload('W7 grow: ns a point until durable', [grow], repeats=False),
+    'W7': Workload('W7 grow: ns a point until durable', [grow_points, grow_series], repeats=False),
     'W8': Workload('W8 busy: beside a thread that computes', [busy]),
     'W9': Workload('W9 slow: 100 series, a point a second, a day', [slow], repeats=False),
     'W10': Workload(
