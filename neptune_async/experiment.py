@@ -631,6 +631,12 @@ def _result(future: Future[T], timeout: float | None = None) -> T:
         return future.result(timeout)
     except CancelledError:
         raise StorageError('the worker ended before it answered; call again') from None
+    except RuntimeError as error:
+        future.cancel()
+        if isinstance(error.__context__, KeyboardInterrupt):
+            # It came into threading.Condition.wait, which then releases a lock that it has not got.
+            raise error.__context__ from None
+        raise
     except BaseException:
         future.cancel()
         raise

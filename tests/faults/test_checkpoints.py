@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,9 +132,10 @@ def test_a_wal_that_a_reader_makes_grow_is_warned_of_and_shrinks_again(
 
     assert grown > 3 * 2**20
     assert shrunk < 2**20
-    warnings = ended.errors.splitlines()
-    assert [
-        f'{store.path}-wal has grown to {size} MB' in line
-        for size, line in zip((1, 2), warnings, strict=False)
-    ] == [True, True], ended.errors
+    warned = re.findall(rf'{store.path}-wal has grown to (\d+) MB', ended.errors)
+    sizes = [int(size) for size in warned]
+    # Looked at after each batch, and a batch may be large.
+    assert len(sizes) > 1, ended.errors
+    assert all(size >= 2**doubled for doubled, size in enumerate(sizes)), ended.errors
+    assert 2 ** (len(sizes) - 1) <= grown / 2**20
     store.require('loss', range(140_000))

@@ -233,6 +233,51 @@ def test_an_interrupt_anywhere_in_a_wait_harms_nothing(run: Run, store: Store, w
         assert store.values('loss', f'OTHER-{number}') == [number]
 
 
+@pytest.mark.failure('F13', 'Ctrl-C at each line of the wait for the worker in turn')
+def test_an_interrupt_of_a_wait_is_that_interrupt(run: Run, store: Store) -> None:
+    ended = run("""
+        import sys, threading
+        from child import experiment, say
+        exp = experiment(flush_interval=60)
+        wait = threading.Condition.wait.__code__
+
+        def interrupted_at(moment):
+            passed = 0
+
+            def trace(frame, event, argument):
+                nonlocal passed
+                if frame.f_code is not wait:
+                    return None
+                if event == 'line':
+                    passed += 1
+                    if passed == moment:
+                        raise KeyboardInterrupt
+                return trace
+
+            sys.settrace(trace)
+            try:
+                exp.flush()
+            except KeyboardInterrupt:
+                return True
+            finally:
+                sys.settrace(None)
+            return False
+
+        n = 0
+        for moment in range(1, 15):
+            exp['loss'].log(n)
+            n += 1
+            if interrupted_at(moment):
+                say('interrupted', moment)
+            exp.flush()
+        say('last', n)
+    """)
+
+    assert len(ended.lines) > 5
+    store.tally.trials = len(ended.lines) - 1
+    store.require('loss', range(ended.number('last')))
+
+
 @pytest.mark.failure('F13', 'Ctrl-C while flush waits for a store that others hold')
 def test_an_interrupt_ends_a_flush_that_waits(start: Start, store: Store) -> None:
     child = start("""
