@@ -221,12 +221,13 @@ def _tagged(value: Any) -> Any:
 def _untagged(tagged: dict[str, Any]) -> Any:
     if 'int' in tagged:
         return int(tagged['int'], 16)
-    return _moment(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+    return datetime_of(tagged['datetime']).replace(fold=tagged.get('fold', 0))
 
 
-def _moment(text: str) -> datetime:
+def datetime_of(text: str) -> datetime:
+    """Return the datetime that ``isoformat`` made a text of."""
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is timezone.utc and not text.endswith('+00:00'):
+    if moment.tzinfo is timezone.utc and text[-15:-6] == '00:00:00.':
         # CPython takes an offset of less than a second, as +00:00:00.000001, for none.
         size = timedelta(microseconds=int(text[-6:]))
         moment = moment.replace(tzinfo=timezone(-size if text[-16] == '-' else size))

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from neptune_async._model.values import Content, decode, encode
+from neptune_async._model.values import Content, datetime_of, decode, encode
 
 
 def jsonable(value: Any, *, nested: bool = False) -> Any:
@@ -44,7 +44,7 @@ def from_jsonable(content: Content, given: Any) -> Any:
     if content == 'float':
         return float(given)
     if content == 'datetime' and isinstance(given, str):
-        return datetime.fromisoformat(given)
+        return datetime_of(given)
     return _untagged(given)
 
 
@@ -57,7 +57,7 @@ def _untagged(given: Any) -> Any:
         return float(given['float'])
     if 'int' in given:
         return int(given['int'], 16)
-    return datetime.fromisoformat(given['datetime']).replace(fold=given.get('fold', 0))
+    return datetime_of(given['datetime']).replace(fold=given.get('fold', 0))
 
 
 def json_members(members: Iterable[Any]) -> list[Any]:
@@ -84,5 +84,5 @@ def value_of(content: Content, text: str) -> Any:
     if content == 'float':
         return float(text)
     if content == 'datetime' and not text.startswith('{'):
-        return datetime.fromisoformat(text)
+        return datetime_of(text)
     return decode(text.encode('utf-8', 'surrogatepass'))

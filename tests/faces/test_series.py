@@ -124,6 +124,16 @@ async def test_texts_and_datetimes_are_series_too(face: Any) -> None:
         assert await face.get(exp['times'].tail, 1) == times[1:]
 
 
+async def test_an_offset_of_less_than_a_second_is_kept(face: Any) -> None:
+    zones = [timezone(timedelta(microseconds=micros)) for micros in (1, -1)]
+    times = [datetime(2020, 7, 6, tzinfo=zone) for zone in zones]
+    async with face.open() as exp:
+        for time in times:
+            exp['times'].log(time)
+        stored = await face.get(exp['times'].all)
+    assert [time.isoformat() for time in stored] == [time.isoformat() for time in times]
+
+
 async def test_the_first_value_fixes_the_type(face: Any) -> None:
     async with face.open() as exp:
         exp['loss'].log(1.0)

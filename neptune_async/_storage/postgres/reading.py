@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from neptune_async._model.operations import Variable
-from neptune_async._model.values import Content, decode
+from neptune_async._model.values import Content, datetime_of, decode
 from neptune_async._storage.base import SeriesReading, Window
 from neptune_async._storage.chunks import Points, Stride, Values
 from neptune_async.exceptions import StorageFormatError
@@ -165,7 +164,7 @@ def values_of(content: Content, row: Any) -> Values:
         return array('d', row['numbers'])
     texts: list[Any] = row['texts']
     if content == 'datetime':
-        texts = [text and datetime.fromisoformat(text) for text in texts]
+        texts = [text and datetime_of(text) for text in texts]
     if row['encoded'] is None:
         return texts
     return [
