@@ -112,7 +112,6 @@ class Worker:
         self._is_open = self._is_writable = False
         self._renamed: dict[int, int | None] = {}
         self._refused: dict[int, Rejection] = {}
-        self._forks: dict[tuple[int, str, float | None, int], bytes] = {}
         self._faults = 0
         self._fault: StorageError | None = None
         self._stops = False
@@ -361,18 +360,11 @@ class Worker:
         :raises ExperimentExistsError: there is one of that name.
         """
         await self._open_storage(writable=True)
-        # The same call once more, after one whose end is not known, is the same fork.
-        call = (state.id, name, step, state.queue.offered)
         await self.flush(state)
         draw_id = VariableIds().draw  # its own: storage draws on another thread
-        mark = self._forks.pop(call, None) or uuid.uuid4().bytes
+        mark = uuid.uuid4().bytes
         fork = self.storage.fork_experiment
-        try:
-            made = await attempt_twice(fork, state.id, name, step, draw_id, mark)
-        except BaseException:
-            self._forks[call] = mark
-            raise
-        if not made:
+        if not await attempt_twice(fork, state.id, name, step, draw_id, mark):
             raise messages.experiment_exists(name, self.location)
 
     async def number_steps(self, state: ExperimentState) -> None:
