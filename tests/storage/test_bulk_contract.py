@@ -111,9 +111,12 @@ async def test_the_last_point_of_an_experiment_is_known_wherever_it_is_kept(url:
         assert await storage.last_points([a, b]) == {a: 30.0}
         assert await storage.last_points([b]) == await storage.last_points([]) == {}
         with Experiment('a', storage=url) as exp:
-            for path, value, time in (('loss', 0.125, 40.0), ('note', 'fresh', 50.0)):
+            for path, value, time, greatest in (
+                ('loss', 0.125, 40.0, 40.0), ('note', 'fresh', 50.0, 50.0),
+                ('note', 'of before', 15.0, 40.0), ('loss', 0.0, 5.0, 15.0),
+            ):  # fmt: skip
                 exp[path].log(value, timestamp=time)
                 exp.flush()
-                assert await storage.last_points([a]) == {a: time}
+                assert await storage.last_points([a]) == {a: greatest}
     finally:
         await storage.close()

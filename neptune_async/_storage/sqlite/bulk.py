@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from neptune_async._model.operations import POINT_FIELDS, Container, Variable
+from neptune_async._model.operations import Container, Variable
 from neptune_async._storage.base import (
     ExperimentSummary,
     LastPoint,
@@ -66,23 +66,24 @@ def last_points(
 ) -> dict[int, float]:
     """Return the greatest last timestamp of the series of each experiment that has points."""
     wanted = _listed(experiment_ids)
+    logged: dict[int, dict[int, float]] = {}
     with transaction(connection, 'DEFERRED'):
+        for experiment_id, *row in _log_rows(connection, wanted):
+            for variable_id, columns in _by_variable(decoded_log_row(experiment_id, *row)):
+                logged.setdefault(experiment_id, {})[variable_id] = columns.times[-1]
         # The checksums of so many heads are not looked at: a time in a list is all they give.
         times: dict[int, float] = dict(
             connection.execute(
                 'SELECT experiment_id, max((SELECT last_time FROM chunks '
                 'WHERE variable_id = variables.id ORDER BY first DESC LIMIT 1)) AS time '
                 'FROM variables WHERE experiment_id IN (SELECT value FROM json_each(?)) '
+                'AND id NOT IN (SELECT value FROM json_each(?)) '
                 'GROUP BY experiment_id HAVING time IS NOT NULL',
-                (wanted,),
+                (wanted, _listed(variable_id for own in logged.values() for variable_id in own)),
             )
         )
-        for experiment_id, *row in _log_rows(connection, wanted):
-            points = decoded_log_row(experiment_id, *row)
-            logged = (
-                points[2::POINT_FIELDS] if isinstance(points, array) else [p[2] for p in points]
-            )
-            times[experiment_id] = max(times.get(experiment_id, -math.inf), max(logged))
+    for experiment_id, own in logged.items():
+        times[experiment_id] = max(times.get(experiment_id, -math.inf), *own.values())
     return times
 
 
