@@ -8,11 +8,11 @@ nothing of the batch is stored and the engine sends it again, put right.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
@@ -145,6 +145,24 @@ class Finding:
     level: Literal['good', 'note', 'wrong']
     what: str
     remedy: str = ''
+
+
+def rejections(rows: Iterable[Sequence[Any]]) -> Iterator[Finding]:
+    """Return what there is to say of operations that were rejected.
+
+    :param rows: the last of them: experiment, path, count, reason, how many such rows there are.
+    """
+    remedy = 'log to another path; the table `rejected` keeps what happened'
+    others = 0
+    for shown, (experiment, path, count, reason, faults) in enumerate(rows, 1):
+        others = faults - shown
+        yield Finding(
+            'note',
+            f'{count:,} operations on {path} of {experiment} were rejected: {reason}',
+            remedy,
+        )
+    if others:
+        yield Finding('note', f'{others:,} more such rejections', remedy)
 
 
 class VariableConflict(Exception):

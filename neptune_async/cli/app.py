@@ -35,13 +35,18 @@ class Program(click.Group):
         except KeyboardInterrupt:
             return INTERRUPTED
         except OSError as error:
-            # Else the interpreter would complain of it when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                return BROKEN_PIPE
-            complain(error)
-            return FAILED
+            return _unwritable(error)
         return OK if code is None else code
+
+
+def _unwritable(error: OSError) -> int:
+    """Give up the output; return the exit code."""
+    # Else the interpreter would complain of it when it flushes at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    complain(error)
+    return FAILED
 
 
 @click.group(
@@ -94,6 +99,8 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_USAGE
     except click.Abort:
         return INTERRUPTED
+    except OSError as error:  # click prints help and version before a verb is invoked
+        return _unwritable(error)
     except NeptuneAsyncError as error:
         complain(error)
         return FAILED if isinstance(error, _FAILURES) else BAD_USAGE

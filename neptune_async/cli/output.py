@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _BARS = '▁▂▃▄▅▆▇█'
 _ENDLESS = 10_000
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], '\N{REPLACEMENT CHARACTER}')
+"""What a terminal would not show but obey: ring, erase, change colours."""
 _FOLDED_ROWS = 1000
 _SHOWN = 10
 """Reasons of which each is shown; the others are counted."""
@@ -137,7 +139,7 @@ def shown_value(value: Any, width: int = 40) -> str:
         text = f'{value:.6g}' if isinstance(value, float) else str(value)
     except ValueError:  # an int too long for decimal digits
         text = f'a {type(value).__name__} too long to be shown'
-    text = ' '.join(text.split())
+    text = ' '.join(text.split()).translate(_CONTROLS)
     return text if len(text) <= width else f'{text[: width - 1]}…'
 
 

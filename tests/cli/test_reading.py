@@ -196,8 +196,11 @@ def test_reading_changes_no_file_of_a_store_at_rest(run: CommandLine, store: Pat
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='nothing here is full')
 @pytest.mark.parametrize(
     'command',
-    [['list'], ['compare'], ['show', 'digits-1', '--json'], ['export', '--format', 'csv']],
-)
+    [
+        ['list'], ['compare'], ['show', 'digits-1', '--json'], ['export', '--format', 'csv'],
+        ['--help'], ['--version'],
+    ],
+)  # fmt: skip
 def test_an_output_that_is_full_or_closed_is_one_line_or_none(
     run: CommandLine, store: Path, command: list[str]
 ) -> None:

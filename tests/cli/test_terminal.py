@@ -7,7 +7,7 @@ import pty
 import subprocess
 from pathlib import Path
 
-from neptune_async import list_experiments
+from neptune_async import Experiment, list_experiments
 
 from .conftest import COMMAND, CommandLine
 from .exporter import points, write
@@ -63,3 +63,10 @@ def test_delete_asks_and_takes_no_for_an_answer(run: CommandLine, store: Path) -
     assert 'digits-2' in list_experiments(store)
     on_terminal(run, 'delete', 'digits-2', say=b'y\n')
     assert 'digits-2' not in list_experiments(store)
+
+
+def test_a_text_neither_rings_the_bell_nor_writes_over_others(run: CommandLine) -> None:
+    with Experiment('a', storage=run.folder / 'texts.db') as exp:
+        exp['note'].assign('a\x07\x08\x1b[31mX')
+    printed = on_terminal(run, 'show', 'a', '--storage', 'texts.db', NO_COLOR='1')
+    assert 'a���[31mX' in printed

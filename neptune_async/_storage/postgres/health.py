@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import asyncpg
 
-from neptune_async._storage.base import Finding
+from neptune_async._storage.base import Finding, rejections
 from neptune_async._storage.postgres.opening import SCHEMA_VERSION, grant, may_write
 from neptune_async._storage.postgres.url import Address
 
@@ -54,7 +54,7 @@ ORDER BY experiment, path
 LIMIT $1
 """
 _REJECTED = """
-SELECT experiment, path, sum(count) AS count, reason FROM rejected
+SELECT experiment, path, sum(count), reason, count(*) OVER () FROM rejected
 GROUP BY experiment, path, reason ORDER BY max(time) DESC LIMIT $1
 """
 
@@ -132,13 +132,8 @@ async def _points(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
 
 
 async def _rejections(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
-    for row in await connection.fetch(_REJECTED, _SHOWN):
-        yield Finding(
-            'note',
-            f'{row["count"]:,} operations on {row["path"]} of {row["experiment"]} were rejected: '
-            f'{row["reason"]}',
-            'log to another path; the table `rejected` keeps what happened',
-        )
+    for finding in rejections(await connection.fetch(_REJECTED, _SHOWN)):
+        yield finding
 
 
 async def _telling(connection: asyncpg.Connection) -> AsyncIterator[Finding]:

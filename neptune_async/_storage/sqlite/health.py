@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from neptune_async._storage.base import Finding
+from neptune_async._storage.base import Finding, rejections
 from neptune_async._storage.sqlite.checkpoint import WARN_BYTES
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.file import StoreFile
@@ -84,16 +84,13 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _rejections(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for experiment, path, count, reason in connection.execute(
-        'SELECT experiment, path, sum(count), reason FROM rejected '
-        'GROUP BY experiment, path, reason ORDER BY max(id) DESC LIMIT ?',
-        (_SHOWN,),
-    ):
-        yield Finding(
-            'note',
-            f'{count:,} operations on {path} of {experiment} were rejected: {reason}',
-            'log to another path; the table `rejected` keeps what happened',
-        )
+    return rejections(
+        connection.execute(
+            'SELECT experiment, path, sum(count), reason, count(*) OVER () FROM rejected '
+            'GROUP BY experiment, path, reason ORDER BY max(id) DESC LIMIT ?',
+            (_SHOWN,),
+        ).fetchall()
+    )
 
 
 def _files(file: StoreFile) -> Iterator[Finding]:
