@@ -23,7 +23,7 @@ from .servers import Fault, Proxy, ServerStore, lossy_wire, wire
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
-VALUES = 20_000
+VALUES = 1_000 * trials(20)
 LOGS = f"""
     import os, sys
     from child import experiment, hear, say
