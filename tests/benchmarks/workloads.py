@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module, metadata
-from itertools import cycle, repeat
+from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -196,33 +196,36 @@ def train(system: System, folder: Path, share: float) -> Measured:
     """Blocks of the loop with logging and without it take turns, in changing order.
 
     They are of 5 ms, since within a tenth of a second the speed of a shared machine changes by
-    ten times what logging costs. So what is stored in the background disturbs blocks of both
-    kinds, and few: how much of its time the loop cannot run for that, a stretch tells in which
-    all steps log.
+    ten times what logging costs, and it is what they compute that is compared. How much of its
+    time the loop has to wait besides, for calls that block and for what is stored in the
+    background, longer stretches tell, less what it waits without logging.
     """
     turns = _turns_of_a_millisecond()
     d = dict(zip((f'metric_{n}' for n in range(10)), noise(10), strict=True))
     train = _compiled(_TRAIN.format(statement=system.batch))
     run = system.open(folder)
+    steps = count()
 
-    def block(steps: Iterable[int], *, logs: bool) -> float:
-        return seconds_of(train, run, d, steps, logs, _work, turns)
+    def block(number: int, *, logs: bool) -> tuple[float, float]:
+        """Return the seconds that the loop computes and those that it waits."""
+        computed, own = time.thread_time(), islice(steps, number)
+        seconds = seconds_of(train, run, d, own, logs, _work, turns)
+        computed = time.thread_time() - computed
+        return computed, seconds - computed
 
-    block(range(_BLOCK_STEPS), logs=True)
+    block(_BLOCK_STEPS, logs=True)
     time.sleep(0.3)  # what only the first flush has to do is not in the blocks
     ratios = []
-    for pair in range(1, _PAIRS + 1):
-        steps = range(pair * _BLOCK_STEPS, (pair + 1) * _BLOCK_STEPS)
-        if pair % 2:
-            base, cost = block(steps, logs=False), block(steps, logs=True)
-        else:
-            cost, base = block(steps, logs=True), block(steps, logs=False)
-        ratios.append(cost / base)
-    busy = time.thread_time()
-    seconds = block(range(steps.stop, steps.stop + _STRETCH_STEPS), logs=True)
-    busy = time.thread_time() - busy
+    for pair in range(_PAIRS):
+        order = (True, False) if pair % 2 else (False, True)
+        computed = {logs: block(_BLOCK_STEPS, logs=logs)[0] for logs in order}
+        ratios.append(computed[True] / computed[False])
+    waits = []
+    for logs in (False, True):
+        computed_in_all, waited = block(_STRETCH_STEPS, logs=logs)
+        waits.append(waited / computed_in_all)
     return {
-        'overhead': median(ratios) - 1 + (seconds - busy) / busy,
+        'overhead': median(ratios) - 1 + waits[1] - waits[0],
         'close': seconds_of(system.close, run),
     }
 
@@ -414,26 +417,24 @@ def grow_points(system: System, folder: Path, share: float) -> Measured:
     growing.fill('longest', int(GROWN_POINTS[-1] * share))
     memory = peak_memory() - memory
     for number in range(_ROUNDS):
-        for count in GROWN_POINTS:
+        for size in GROWN_POINTS:
             path = 'longest'
-            if count < GROWN_POINTS[-1]:
-                path = f'p{count}/{number}'
-                growing.fill(path, int(count * share))
-            growing.cost(f'points_{count}', [path])
+            if size < GROWN_POINTS[-1]:
+                path = f'p{size}/{number}'
+                growing.fill(path, int(size * share))
+            growing.cost(f'points_{size}', [path])
     return {**growing.end(), 'memory_10m': memory}
 
 
 def grow_series(system: System, folder: Path, share: float) -> Measured:
     """The same in an experiment that has many series, spread over them."""
     growing = _Growing(system, folder, share)
-    paths = {
-        count: [f's{count}/{n}' for n in range(int(count * share) or 1)] for count in GROWN_SERIES
-    }
+    paths = {size: [f's{size}/{n}' for n in range(int(size * share) or 1)] for size in GROWN_SERIES}
     for names in paths.values():
         growing.log(names)
     for _ in range(_ROUNDS):
-        for count, names in paths.items():
-            growing.cost(f'series_{count}', names)
+        for size, names in paths.items():
+            growing.cost(f'series_{size}', names)
     return growing.end()
 
 
