@@ -10,7 +10,7 @@ from neptune_async._storage.sqlite.compaction import Rewrite, apply, compact_at_
 from neptune_async._storage.sqlite.reading import end_of, find_tail, list_variables, read_chunks
 from neptune_async._storage.sqlite.rewinding import rewind
 from neptune_async._storage.sqlite.sql import find_experiment, insert_rows, transaction
-from neptune_async._storage.sqlite.writing import insert_experiment, last_batch
+from neptune_async._storage.sqlite.writing import insert_experiment, last_batch, set_last_batch
 
 
 def fork_experiment(
@@ -31,7 +31,7 @@ def fork_experiment(
         # So that each step and timestamp is a number, which the copy has in common with this one.
         compact_at_once(connection, experiment_id)
         fork = ExperimentRecord(*insert_experiment(connection, name))
-        connection.execute('REPLACE INTO writers (id, last_batch) VALUES (?, ?)', (mark, fork.id))
+        set_last_batch(connection, mark, fork.id)
         _copy_variables(connection, experiment_id, fork.id, draw_id)
         if step is not None:
             rewind(connection, fork.id, '', step)

@@ -60,11 +60,7 @@ def write_batch(connection: sqlite3.Connection, batch: Batch, careful: bool) -> 
         for part, log_rows in zip(batch.parts, rows, strict=True):
             _apply_part(connection, part, log_rows, receipt, careful)
         _insert_rejections(connection, receipt.rejections)
-        connection.execute(
-            'INSERT INTO writers (id, last_batch) VALUES (?, ?) '
-            'ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch',
-            (batch.writer, batch.number),
-        )
+        set_last_batch(connection, batch.writer, batch.number)
     return receipt
 
 
@@ -131,6 +127,15 @@ def last_batch(connection: sqlite3.Connection, writer: bytes) -> int:
     """Return the number of the last batch that is stored of a writer; 0 if there is none."""
     row = connection.execute('SELECT last_batch FROM writers WHERE id = ?', (writer,)).fetchone()
     return row[0] if row else 0
+
+
+def set_last_batch(connection: sqlite3.Connection, writer: bytes, number: int) -> None:
+    """Have a batch be the last that is stored of a writer."""
+    connection.execute(
+        'INSERT INTO writers (id, last_batch) VALUES (?, ?) '
+        'ON CONFLICT (id) DO UPDATE SET last_batch = excluded.last_batch',
+        (writer, number),
+    )
 
 
 def _is_next(connection: sqlite3.Connection, batch: Batch) -> bool:
