@@ -631,12 +631,9 @@ def _result(future: Future[T], timeout: float | None = None) -> T:
         return future.result(timeout)
     except CancelledError:
         raise StorageError('the worker ended before it answered; call again') from None
-    except RuntimeError as error:
+    except BaseException as error:
         future.cancel()
-        if isinstance(error.__context__, KeyboardInterrupt):
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
             # It came into threading.Condition.wait, which then releases a lock that it has not got.
             raise error.__context__ from None
-        raise
-    except BaseException:
-        future.cancel()
         raise

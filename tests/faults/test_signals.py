@@ -87,8 +87,11 @@ INTERRUPTED_EVERYWHERE = """
     exp['loss'].log(0)
     exp.flush()
 
-    def interrupted_at(moment, call):
-        '''Run a call, interrupted at its n-th line in the package; whether it returned.
+    def in_package(code):
+        return code.co_filename.startswith(package)
+
+    def interrupted_at(moment, call, is_meant=in_package):
+        '''Run a call, interrupted at its n-th line in the code that is meant; whether it returned.
 
         Not at a `with`, into and out of which a signal's handler does not come.
         '''
@@ -98,7 +101,7 @@ INTERRUPTED_EVERYWHERE = """
         def trace(frame, event, argument):
             global where
             nonlocal passed
-            if not frame.f_code.co_filename.startswith(package):
+            if not is_meant(frame.f_code):
                 return None
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
             if event == 'line' and not line.startswith('with '):
@@ -235,43 +238,22 @@ def test_an_interrupt_anywhere_in_a_wait_harms_nothing(run: Run, store: Store, w
 
 @pytest.mark.failure('F13', 'Ctrl-C at each line of the wait for the worker in turn')
 def test_an_interrupt_of_a_wait_is_that_interrupt(run: Run, store: Store) -> None:
-    ended = run("""
-        import sys, threading
-        from child import experiment, say
-        exp = experiment(flush_interval=60)
-        wait = threading.Condition.wait.__code__
-
-        def interrupted_at(moment):
-            passed = 0
-
-            def trace(frame, event, argument):
-                nonlocal passed
-                if frame.f_code is not wait:
-                    return None
-                if event == 'line':
-                    passed += 1
-                    if passed == moment:
-                        raise KeyboardInterrupt
-                return trace
-
-            sys.settrace(trace)
-            try:
-                exp.flush()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(None)
-            return False
-
-        n = 0
-        for moment in range(1, 15):
-            exp['loss'].log(n)
-            n += 1
-            if interrupted_at(moment):
-                say('interrupted', moment)
-            exp.flush()
-        say('last', n)
-    """)
+    ended = run(
+        INTERRUPTED_EVERYWHERE
+        + """
+    import threading
+    wait = threading.Condition.wait.__code__
+    n = 1
+    for moment in range(1, 15):
+        exp['loss'].log(n)
+        n += 1
+        returned, _ = interrupted_at(moment, exp.flush, lambda code: code is wait)
+        if not returned:
+            say('interrupted', moment)
+        exp.flush()
+    say('last', n)
+    """
+    )
 
     assert len(ended.lines) > 5
     store.tally.trials = len(ended.lines) - 1
