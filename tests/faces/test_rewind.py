@@ -139,6 +139,7 @@ async def test_what_another_process_has_made_and_stored_is_rewound_too(face: Any
         await face.get(exp.flush)
         in_another_process(face, "exp['theirs/loss'].extend([0, 1]); exp['theirs/lr'].assign(1)")
         await face.get(exp.rewind, 0, 'theirs')
+        await face.get(exp.flush)  # what others store before the rewind is would be dropped, too
         in_another_process(face, "exp['theirs/loss'].extend([2, 3])")
         await face.get(exp.rewind, 1, 'theirs/loss')
         with pytest.raises(ContainerTypeError, match='Atom'):
