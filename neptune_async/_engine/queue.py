@@ -254,7 +254,7 @@ class Queue:
         if policy == 'block' and not self._consumer.is_current_thread:
             self._report_full('log waits until storage has taken some of them')
             while not self._has_room_for(count):
-                self._has_room.wait(1.0)
+                self._wait_for_room()
                 self._consumer.wake(True)
             return True
         if policy == 'drop':
@@ -269,6 +269,15 @@ class Queue:
                 else "log less, raise max_pending, or choose overflow='block'"
             )
         )
+
+    def _wait_for_room(self) -> None:
+        try:
+            self._has_room.wait(1.0)
+        except KeyboardInterrupt:
+            # Between two lines of Condition.wait, it comes out of it without the lock.
+            if not self.is_held_here:
+                self.lock.acquire()
+            raise
 
     def _report_full(self, consequence: str) -> None:
         if not self._full_reported:

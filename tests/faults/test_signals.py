@@ -260,6 +260,35 @@ def test_an_interrupt_of_a_wait_is_that_interrupt(run: Run, store: Store) -> Non
     store.require('loss', range(ended.number('last')))
 
 
+@pytest.mark.failure('F13', 'Ctrl-C at each line of the wait for room in turn')
+def test_an_interrupt_of_a_wait_for_room_is_that_interrupt(run: Run, store: Store) -> None:
+    ended = run(
+        INTERRUPTED_EVERYWHERE
+        + """
+    import sqlite3, threading
+    wait = threading.Condition.wait.__code__
+    full = experiment('FULL', max_pending=10, overflow='block')
+    full['loss'].log(-1)
+    full.flush()
+    holder = sqlite3.connect(os.environ['STORE'], isolation_level=None)
+    holder.execute('BEGIN IMMEDIATE')
+    for n in range(10):
+        full['loss'].log(n)
+    for moment in range(1, 12):
+        returned, _ = interrupted_at(moment, lambda: full['loss'].log(10), lambda code: code is wait)
+        assert not returned
+        say('interrupted', moment)
+    holder.execute('ROLLBACK')
+    full['loss'].log(11)  # there is room again
+    full.flush()
+    """
+    )
+
+    store.tally.trials = len(ended.numbers('interrupted'))
+    assert store.tally.trials == 11
+    store.require('loss', [*range(-1, 10), 11], 'FULL')
+
+
 @pytest.mark.failure('F13', 'Ctrl-C while flush waits for a store that others hold')
 def test_an_interrupt_ends_a_flush_that_waits(start: Start, store: Store) -> None:
     child = start("""
