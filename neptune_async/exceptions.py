@@ -156,7 +156,9 @@ class FlushTimeoutError(NeptuneAsyncError, TimeoutError):
 
 
 class WorkerThreadError(NeptuneAsyncError, RuntimeError):
-    """A call that waits for the worker was made on the worker's own thread."""
+    """A call that waits for the worker was made on the worker's own thread, or in a signal handler
+    or finalizer that interrupts what the worker waits for.
+    """
 
 
 @dataclass(frozen=True)

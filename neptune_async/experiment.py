@@ -392,7 +392,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises FlushTimeoutError, StorageError: that has happened.
         :raises RejectedOperationsError: as ``flush``.
         """
-        self._state.require_waitable()
+        self._worker.require_waitable()
         if not self._begin_close():
             return
         try:
@@ -429,7 +429,6 @@ class Experiment(BaseExperiment[ExperimentView]):
     def _html(self, title: str, path: str | None) -> str:
         try:
             self._require_open()
-            self._state.require_waitable()
             # Not _read, which would raise here, and so hide, what storage has rejected.
             looking = self._worker.call(overview, self._worker, self._state, path)
             return _html.table(title, path, _result(looking, _REPR_TIMEOUT))
@@ -448,7 +447,6 @@ class Experiment(BaseExperiment[ExperimentView]):
         flush = self._flushing(sync)
         if flush is None:
             return
-        self._state.require_waitable()
         try:
             _result(self._worker.call(flush, self._state), timeout)
         except FutureTimeoutError:
@@ -462,7 +460,6 @@ class Experiment(BaseExperiment[ExperimentView]):
         timeout: float | None = None,
     ) -> T:
         self._require_open()
-        self._state.require_waitable()
         future = self._worker.call(read, self._worker, self._state, path, *arguments)
         result = _result(future, timeout)
         self._state.raise_rejections()
@@ -605,8 +602,6 @@ def fetch_metrics(
 
 def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
     with _worker(storage) as worker:
-        for state in [*worker.states.values()]:
-            state.require_waitable()
         read = _result(worker.call(request.read, worker, *request.arguments))
     return request.build(read)
 

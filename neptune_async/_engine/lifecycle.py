@@ -112,9 +112,7 @@ def flush_all(timeout: float) -> None:
 
 def _locks() -> list[threading.RLock]:
     """Return what a flush waits for, in this thread or on the worker's."""
-    calls = [worker.thread.lock for worker in _workers]
-    queues = [state.queue.lock for worker in _workers for state in worker.states.values()]
-    return [_lock, *calls, *queues]
+    return [_lock, *(lock for worker in _workers for lock in worker.locks)]
 
 
 # ── Exit ─────────────────────────────────────────────────────────────────────

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from operator import methodcaller
 
+is_held_here: Callable[[threading.RLock], bool] = methodcaller('_is_owned')
+"""Whether the calling thread holds a lock.
 
-def is_held_here(lock: threading.RLock) -> bool:
-    """Whether the calling thread holds a lock."""
-    # RLock has no public way to ask; threading.Condition asks like this, too.
-    is_owned: bool = lock._is_owned()  # type: ignore[attr-defined]
-    return is_owned
+RLock has no public way to ask; threading.Condition asks like this, too.
+"""

@@ -275,7 +275,7 @@ class Queue:
             self._has_room.wait(1.0)
         except KeyboardInterrupt:
             # Between two lines of Condition.wait, it comes out of it without the lock.
-            if not self.is_held_here:
+            if not is_held_here(self.lock):
                 self.lock.acquire()
             raise
 
@@ -359,13 +359,6 @@ class Queue:
             self._refused += count
 
     # ── The worker's side ────────────────────────────────────────────────────
-
-    @property
-    def is_held_here(self) -> bool:
-        """Whether the calling thread is in the middle of a write, which only a signal handler or
-        a finalizer can ask.
-        """
-        return is_held_here(self.lock)
 
     def __len__(self) -> int:
         """How many operations were not taken yet."""

@@ -58,7 +58,6 @@ from neptune_async.exceptions import (
     NeptuneAsyncError,
     RejectedOperationsError,
     Rejection,
-    WorkerThreadError,
 )
 
 logger = logging.getLogger('neptune_async')
@@ -366,17 +365,6 @@ class ExperimentState:
         """:raises ExperimentClosedError: when it was closed."""
         if self.is_closed:
             raise messages.closed(self.name)
-
-    def require_waitable(self) -> None:
-        """:raises WorkerThreadError: in a signal handler or finalizer that interrupts a write,
-        which would wait for the worker, which would wait for that write.
-        """
-        if self.queue.is_held_here:
-            raise WorkerThreadError(
-                f'experiment {self.name!r}: flush, close and reads cannot be called in a signal '
-                'handler or finalizer that interrupts a write; note what happened and do them '
-                'elsewhere'
-            )
 
     def _numbered(self, path: str, step: float) -> float:
         """Return a step; an automatic one as a number, where numbers are to be shown."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
@@ -18,6 +19,7 @@ import anyio
 from neptune_async._engine.entries import VariableIds
 from neptune_async._engine.journal import Journal
 from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
+from neptune_async._engine.locks import is_held_here
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
 from neptune_async._engine.recovery import LeftBehind, Recovery
@@ -131,18 +133,35 @@ class Worker:
     # ── From any thread ──────────────────────────────────────────────────────
 
     def call(self, function: Function[T], *args: object) -> Future[T]:
-        """Run a coroutine function on the worker's loop.
+        """Run a coroutine function on the worker's loop, for a caller that waits for its result.
 
-        :raises WorkerThreadError: on the worker's own thread, where waiting for
-            the result would never end.
+        :raises WorkerThreadError: as ``require_waitable``.
+        """
+        self.require_waitable()
+        self._on_use()
+        return self.thread.call(function, *args)
+
+    def require_waitable(self) -> None:
+        """:raises WorkerThreadError: where a wait for the worker would never end: on its own
+        thread, and in a signal handler or finalizer that interrupts what the worker waits for.
         """
         if self.thread.is_current:
             raise WorkerThreadError(
                 'flush, close and reads cannot be called from on_error, on the thread that '
                 'would have to do them; note what happened and do them elsewhere'
             )
-        self._on_use()
-        return self.thread.call(function, *args)
+        if any(map(is_held_here, self.locks)):
+            raise WorkerThreadError(
+                'flush, close, reads, and the opening of an experiment cannot be called in a '
+                f'signal handler or finalizer that interrupts a write to {self.location}; note '
+                'what happened and do them elsewhere'
+            )
+
+    @property
+    def locks(self) -> list[threading.RLock]:
+        """What the worker waits for while another thread holds it."""
+        queues = map(attrgetter('queue.lock'), [*self.states.values()])
+        return [self.thread.lock, self._taking, *queues]
 
     @property
     def is_current_thread(self) -> bool:

@@ -90,8 +90,12 @@ INTERRUPTED_EVERYWHERE = """
     def in_package(code):
         return code.co_filename.startswith(package)
 
-    def interrupted_at(moment, call, is_meant=in_package):
-        '''Run a call, interrupted at its n-th line in the code that is meant; whether it returned.
+    def interrupt():
+        raise KeyboardInterrupt
+
+    def interrupted_at(moment, call, is_meant=in_package, handle=interrupt):
+        '''Run a call, interrupted at its n-th line in the code that is meant; whether it returned,
+        and whether it has so many lines.
 
         Not at a `with`, into and out of which a signal's handler does not come.
         '''
@@ -108,7 +112,7 @@ INTERRUPTED_EVERYWHERE = """
                 passed += 1
                 if passed == moment:
                     where = f'{os.path.basename(frame.f_code.co_filename)}: {line}'
-                    raise KeyboardInterrupt
+                    handle()
             return trace
 
         sys.settrace(trace)
@@ -274,8 +278,9 @@ def test_an_interrupt_of_a_wait_for_room_is_that_interrupt(run: Run, store: Stor
     holder.execute('BEGIN IMMEDIATE')
     for n in range(10):
         full['loss'].log(n)
+    log = lambda: full['loss'].log(10)
     for moment in range(1, 12):
-        returned, _ = interrupted_at(moment, lambda: full['loss'].log(10), lambda code: code is wait)
+        returned, _ = interrupted_at(moment, log, lambda code: code is wait)
         assert not returned
         say('interrupted', moment)
     holder.execute('ROLLBACK')
@@ -431,6 +436,71 @@ def test_a_signal_handler_may_flush_and_read(run: Run, store: Store) -> None:
     assert ended.errors == ''
     assert ended.number('refused') < 50
     store.require('one', range(ended.number('logged')))
+
+
+@pytest.mark.failure('F14', 'a signal handler waits for storage at each line of a call in turn')
+@pytest.mark.parametrize('what', ['log', 'new', 'flush', 'read', 'open', 'close'])
+@pytest.mark.parametrize('waits', ['flush', 'read', 'open', 'list'])
+def test_a_signal_handler_may_wait_or_is_refused(
+    run: Run, store: Store, what: str, waits: str
+) -> None:
+    ended = run(
+        INTERRUPTED_EVERYWHERE
+        + """
+    from neptune_async import list_experiments
+    from neptune_async.exceptions import WorkerThreadError
+    what, waits = sys.argv[1:]
+    other = experiment('OTHER')
+    logged = n = moment = 0
+    reached = True
+
+    def open_another():
+        with experiment('ANOTHER') as another:
+            another['loss'].log(moment)
+
+    def handle():
+        global logged
+        other['loss'].log(logged)
+        logged += 1
+        try:
+            {
+                'flush': other.flush,
+                'read': lambda: other['loss'].tail(1),
+                'open': open_another,
+                'list': lambda: list_experiments(os.environ['STORE']),
+            }[waits]()
+        except WorkerThreadError:
+            say('refused', where)
+
+    while reached:
+        moment += 1
+        wait_until(lambda: exp.pending == 0)  # so that the call has to wake the worker
+        n += 1
+        exp['loss'].log(n)
+        if what == 'close':
+            one = experiment('ONE')
+            one['loss'].log(n)
+        call = {
+            'log': lambda: exp['more'].log(n),
+            'new': lambda: exp[f'new/{n}'].log(n),
+            'flush': lambda: exp.flush(),
+            'read': lambda: exp['loss'].tail(1),
+            'open': lambda: experiment('ONE').close(),
+            'close': lambda: one.close(),
+        }[what]
+        _, reached = interrupted_at(moment, call, handle=handle)
+    say('moments', moment)
+    say('logged', logged)
+    """,
+        what,
+        waits,
+    )
+
+    assert ended.errors == ''
+    store.tally.trials = ended.number('moments')
+    assert ended.number('moments') > 5
+    store.require('loss', range(ended.number('moments') + 1))
+    store.require('loss', range(ended.number('logged')), 'OTHER')
 
 
 @pytest.mark.failure('F14', '__del__ logs whenever garbage is collected')
