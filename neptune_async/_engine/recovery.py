@@ -9,17 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from neptune_async._engine.journal import AbandonedJournal, find_journals
-from neptune_async._engine.sending import attempt, count_of, replace_ids, stored
+from neptune_async._engine.sending import Renames, attempt, count_of, stored
 from neptune_async._engine.spill import find_spills, read_spill
-from neptune_async._model import messages
 from neptune_async._model.operations import Part
 from neptune_async._storage.base import Storage
-from neptune_async.exceptions import (
-    NeptuneAsyncError,
-    Rejection,
-    StorageError,
-    StorageFormatError,
-)
+from neptune_async.exceptions import NeptuneAsyncError, StorageError, StorageFormatError
 
 logger = logging.getLogger('neptune_async')
 
@@ -110,13 +104,12 @@ class Recovery:
         """Store what a spill file has; return how many operations that is."""
         batches = read_spill(path)
         for batch in batches:
-            await stored(self._storage, batch, {}, {})
+            await stored(self._storage, batch)
         return sum(map(count_of, batches))
 
     async def _store_journal(self, journal: AbandonedJournal) -> int:
         """Store what a journal has and storage has not; return how many operations that is."""
-        renamed: dict[int, int | None] = {}
-        refused: dict[int, Rejection] = {}
+        renames = Renames()
         count = 0
         for segment in journal.segments():
             if segment.number and segment.number <= await attempt(
@@ -125,11 +118,9 @@ class Recovery:
                 continue
             (part,) = segment.batch.parts
             if part.count or part.operations:
-                replace_ids(part, renamed, refused)
-                for gone in await self._unknown_ids(part):
-                    refused[gone] = messages.deleted_meanwhile(part.name)
-                    replace_ids(part, {gone: None}, refused)
-                await stored(self._storage, segment.batch, renamed, refused)
+                renames.apply(part)
+                renames.refuse_deleted(part, await self._unknown_ids(part))
+                await stored(self._storage, segment.batch, renames)
                 count += part.count
         return count
 

@@ -70,6 +70,61 @@ class Sent:
             if part.experiment_id == experiment_id:
                 self.states[part.name].bring_variables(part)
 
+    def give_way(self, conflict: VariableConflict, renames: Renames) -> None:
+        """Take over variables that other processes made first; reject what does not fit them."""
+        for part in self.batch.parts:
+            renames.resolve(part, conflict)
+            for (experiment_id, variable_id), there in conflict.found.items():
+                if experiment_id == part.experiment_id:
+                    self.states[part.name].yield_to(variable_id, there)
+
+
+class Renames:
+    """The variables that other processes made first at the same paths.
+
+    What was queued before that was found out names them by ids that they never got.
+    """
+
+    def __init__(self) -> None:
+        # None for a variable that may not be written to, whose rejection is in _refused.
+        self._ids: dict[int, int | None] = {}
+        self._refused: dict[int, Rejection] = {}
+
+    def resolve(self, part: Part, conflict: VariableConflict) -> None:
+        """Rename the variables of a conflict, from now on and in the part that met it."""
+        ids: dict[int, int | None] = {}
+        for operation in part.operations:
+            if isinstance(operation, CreateVariable):
+                wanted = operation.variable
+                there = conflict.found.get((part.experiment_id, wanted.id))
+                if there is None:
+                    continue
+                fits = wanted.container == there.container and (
+                    wanted.container == 'atom' or wanted.content == there.content
+                )
+                ids[wanted.id] = there.id if fits else None
+                if not fits:
+                    self._refused[wanted.id] = messages.rejection(part.name, wanted, there)
+        self._ids.update(ids)
+        self._replace(part, ids)
+
+    def refuse_deleted(self, part: Part, variable_ids: Iterable[int]) -> None:
+        """Reject what a part has for variables that storage has no more."""
+        ids = dict.fromkeys(variable_ids)
+        for variable_id in ids:
+            self._refused[variable_id] = messages.deleted_meanwhile(part.name)
+        self._replace(part, ids)
+
+    def apply(self, part: Part) -> None:
+        """Rename in a part what was renamed since its operations were queued."""
+        self._replace(part, self._ids)
+
+    def _replace(self, part: Part, ids: Mapping[int, int | None]) -> None:
+        if not ids:
+            return
+        for variable_id, count in part.replace(ids).items():
+            part.rejections.append(replace(self._refused[variable_id], count=count))
+
 
 class Patience:
     """How long to wait between attempts on a store that others hold, and how long in all.
@@ -113,27 +168,19 @@ async def attempt_twice(query: Callable[..., Awaitable[T]], *args: object) -> T:
         return await attempt(query, *args)
 
 
-async def stored(
-    storage: Storage,
-    batch: Batch,
-    renamed: dict[int, int | None],
-    refused: dict[int, Rejection],
-) -> Receipt:
+async def stored(storage: Storage, batch: Batch, renames: Renames | None = None) -> Receipt:
     """Store a batch that no experiment of this process has sent, and that brings its variables.
 
-    :param renamed: takes the ids of variables that others made first at the same paths; None
-        for those that may not be written to.
-    :param refused: takes what is to be said of the latter.
+    :param renames: those of the batches before it, if it may name the same variables.
     """
+    renames = renames or Renames()
     write = partial(storage.write, careful=True)
     while True:
         try:
             return await attempt(write, batch)
         except VariableConflict as conflict:
             for part in batch.parts:
-                ids = resolved_conflicts(part, conflict, refused)
-                renamed.update(ids)
-                replace_ids(part, ids, refused)
+                renames.resolve(part, conflict)
 
 
 def count_of(batch: Batch) -> int:
@@ -148,33 +195,3 @@ def refused_whole(batch: Batch, error: Exception) -> Receipt:
     return Receipt(
         rejections=[Rejection(part.name, '*', '*', reason, part.count) for part in batch.parts]
     )
-
-
-def resolved_conflicts(
-    part: Part, conflict: VariableConflict, refused: dict[int, Rejection]
-) -> dict[int, int | None]:
-    """Return the ids of variables to use instead of those in conflict; None for those that may
-    not be written to, whose rejection is added to ``refused``.
-    """
-    ids: dict[int, int | None] = {}
-    for operation in part.operations:
-        if isinstance(operation, CreateVariable):
-            wanted = operation.variable
-            there = conflict.found.get((part.experiment_id, wanted.id))
-            if there is None:
-                continue
-            fits = wanted.container == there.container and (
-                wanted.container == 'atom' or wanted.content == there.content
-            )
-            ids[wanted.id] = there.id if fits else None
-            if not fits:
-                refused[wanted.id] = messages.rejection(part.name, wanted, there)
-    return ids
-
-
-def replace_ids(
-    part: Part, ids: Mapping[int, int | None], refused: Mapping[int, Rejection]
-) -> None:
-    """Rename variables in a part, and reject what names those that it may not."""
-    for variable_id, count in part.replace(ids).items():
-        part.rejections.append(replace(refused[variable_id], count=count))

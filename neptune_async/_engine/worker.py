@@ -25,12 +25,11 @@ from neptune_async._engine.queue import Queue
 from neptune_async._engine.recovery import LeftBehind, Recovery
 from neptune_async._engine.sending import (
     Patience,
+    Renames,
     Sent,
     attempt,
     attempt_twice,
     refused_whole,
-    replace_ids,
-    resolved_conflicts,
     stored,
 )
 from neptune_async._engine.state import ExperimentState
@@ -112,8 +111,7 @@ class Worker:
         self._kept: deque[Kept] = deque()
         self._recovery = Recovery(self.storage)
         self._is_open = self._is_writable = False
-        self._renamed: dict[int, int | None] = {}
-        self._refused: dict[int, Rejection] = {}
+        self._renames = Renames()
         self._faults = 0
         self._fault: StorageError | None = None
         self._stops = False
@@ -465,7 +463,7 @@ class Worker:
     async def store(self, batch: Batch) -> Receipt:
         """Store a batch that comes from no queue and brings its variables along; twice is once."""
         await self._open_storage(writable=True)
-        receipt = await stored(self.storage, batch, {}, {})
+        receipt = await stored(self.storage, batch)
         await self._compact('due')
         return receipt
 
@@ -561,8 +559,8 @@ class Worker:
     def _take(self, state: ExperimentState, part: Part, batch: Batch) -> bool:
         """Take what an experiment has queued, and put right what was queued too early."""
         found = state.take(part, batch)
-        if found and self._renamed:
-            replace_ids(part, self._renamed, self._refused)
+        if found:
+            self._renames.apply(part)
         return found
 
     async def _write_pending(self) -> bool:
@@ -599,7 +597,7 @@ class Worker:
                         sent.batch, careful=careful, synced=sent.is_synced
                     )
             except VariableConflict as conflict:
-                self._yield(sent, conflict)
+                sent.give_way(conflict, self._renames)
             except StaleEpoch as stale:
                 sent.bring_variables(stale.experiment_id)
             except StorageBusyError as error:
@@ -660,7 +658,7 @@ class Worker:
                         sent.batch, careful=True, synced=sent.is_synced
                     )
                 except VariableConflict as conflict:
-                    self._yield(sent, conflict)
+                    sent.give_way(conflict, self._renames)
                 except StorageError:
                     raise
                 except Exception as error:  # what storage cannot digest must not end the worker
@@ -717,16 +715,6 @@ class Worker:
             state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
             state.queue.release(sent.batch.writer, sent.batch.number)
         self._step()
-
-    def _yield(self, sent: Sent, conflict: VariableConflict) -> None:
-        """Take over variables that other processes made first; reject what does not fit them."""
-        for part in sent.batch.parts:
-            ids = resolved_conflicts(part, conflict, self._refused)
-            self._renamed.update(ids)
-            for (experiment_id, variable_id), there in conflict.found.items():
-                if experiment_id == part.experiment_id:
-                    sent.states[part.name].yield_to(variable_id, there)
-            replace_ids(part, ids, self._refused)
 
     async def _compact(self, need: Need) -> None:
         """Merge small pieces: what is due until something else is to be done, what is overdue until
