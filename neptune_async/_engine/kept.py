@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from neptune_async._engine.sending import Sent, count_of
+from neptune_async._engine.sending import Renames, Sent, count_of
 from neptune_async._engine.spill import read_spill, write_spill
 from neptune_async._engine.state import ExperimentState
-from neptune_async.exceptions import Rejection
+from neptune_async._storage.base import Storage, VariableConflict
+from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
 
 class Kept:
     """Batches in a spill file, or in memory where none could be written, until storage works again.
 
     :ivar path: the spill file; None while there is none.
-    :ivar states: the experiments of the batches, by name.
-    :ivar counts: how many operations of each are settled once the batches are stored.
-    :ivar identities: writer and number of each batch.
+    :ivar count: how many operations they have.
 
     :param ahead: batches that come first.
     :param taken: those that were taken from the queues after them.
@@ -32,16 +31,17 @@ class Kept:
         self._sents = [sent for sent in (*ahead, *taken) if sent.batch.parts]
         self._fault: OSError | None = None
         self._is_refused = False
-        self.states: dict[str, ExperimentState] = {}
-        self.identities = [(sent.batch.writer, sent.batch.number) for sent in self._sents]
-        self.counts: dict[str, int] = {}
+        self._states: dict[str, ExperimentState] = {}
+        self._identities = [(sent.batch.writer, sent.batch.number) for sent in self._sents]
+        # How many operations of each experiment are settled once the batches are stored.
+        self._counts: dict[str, int] = {}
         self.count = 0
         for sent in self._sents:
-            self.states |= sent.states
+            self._states |= sent.states
             self.count += count_of(sent.batch)
         for sent in (*ahead, *taken) if is_handed_over else taken:
             for part in sent.batch.parts:
-                self.counts[part.name] = self.counts.get(part.name, 0) + part.count
+                self._counts[part.name] = self._counts.get(part.name, 0) + part.count
 
     def write(self, folder: Path | None) -> None:
         """Move the batches to a spill file; they stay in memory if that fails, or is of no use."""
@@ -53,19 +53,27 @@ class Kept:
             self._fault = error
             return
         self._sents = []
-        self.release()
-        for name, count in self.counts.items():
-            self.states[name].queue.spill(count)
+        self._release()
+        for name, count in self._counts.items():
+            self._states[name].queue.spill(count)
 
-    def read(self) -> list[Sent]:
-        """Return the batches.
+    async def store(self, storage: Storage, renames: Renames) -> None:
+        """Store the batches and settle them; what storage can never take is rejected.
 
-        :raises FileNotFoundError: their file is gone.
-        :raises OSError, StorageFormatError: it cannot be read.
+        :raises StorageError: storage fails.
         """
-        if self.path is None:
-            return self._sents
-        return [Sent(batch, self.states) for batch in read_spill(self.path)]
+        rejections = await self._stored(storage, renames)
+        for name, count in self._counts.items():
+            own = [rejection for rejection in rejections if rejection.experiment == name]
+            self._states[name].settle(count, own, spilled=self.path is not None)
+        self._release()
+        if self.path is not None and not self._is_refused:
+            self.path.unlink(missing_ok=True)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The experiments of the batches."""
+        return self._states
 
     def why_in_memory(self, location: str, why: object) -> str:
         """Say why there is no file."""
@@ -73,21 +81,51 @@ class Kept:
             return 'the store is in memory'
         return f'they could not be stored in {location} ({why}), nor kept in a file ({self._fault})'
 
-    def release(self) -> None:
-        """Have journals forget the batches, which are stored, or in the file."""
-        for writer, number in self.identities:
-            for state in self.states.values():
-                state.queue.release(writer, number)
+    async def _stored(self, storage: Storage, renames: Renames) -> list[Rejection]:
+        try:
+            sents = self._read()
+        except FileNotFoundError:
+            # Another process that opened the store has taken it in, or somebody deleted it.
+            for writer, number in self._identities:
+                if await storage.last_batch(writer) < number:
+                    return self._refused(f'the spill file {self.path} is gone')
+            for state in self._states.values():
+                state.bring_all_variables()
+            return []
+        except (OSError, StorageFormatError) as error:
+            return self._refused(str(error))
+        rejections: list[Rejection] = []
+        for sent in sents:
+            while True:
+                try:
+                    receipt = await storage.write(sent.batch, careful=True, synced=sent.is_synced)
+                except VariableConflict as conflict:
+                    sent.give_way(conflict, renames)
+                except StorageError:
+                    raise
+                except Exception as error:  # what storage cannot digest must not end the worker
+                    return self._refused(f'{type(error).__name__}: {error}')
+                else:
+                    break
+            sent.adopt(receipt)
+            rejections += receipt.rejections
+        return rejections
 
-    def remove(self) -> None:
-        """Remove the file, once storage has the batches."""
-        if self.path is not None and not self._is_refused:
-            self.path.unlink(missing_ok=True)
+    def _read(self) -> list[Sent]:
+        if self.path is None:
+            return self._sents
+        return [Sent(batch, self._states) for batch in read_spill(self.path)]
 
-    def refused(self, reason: str) -> list[Rejection]:
+    def _refused(self, reason: str) -> list[Rejection]:
         """Give the batches up, and return what there is to say of that; their file stays."""
         self._is_refused = True
-        return [Rejection(name, '*', '*', reason, count) for name, count in self.counts.items()]
+        return [Rejection(name, '*', '*', reason, count) for name, count in self._counts.items()]
+
+    def _release(self) -> None:
+        """Have journals forget the batches, which are stored, or in the file."""
+        for writer, number in self._identities:
+            for state in self._states.values():
+                state.queue.release(writer, number)
 
 
 def told_at_the_end(kept: Sequence[Kept], location: str, why: object) -> str:
@@ -121,5 +159,5 @@ def told_on_the_way(kept: Kept, location: str, why: object) -> str:
 
 def _what(kept: Sequence[Kept]) -> str:
     count = sum(some.count for some in kept)
-    names = sorted({name for some in kept for name in some.states})
+    names = sorted({name for some in kept for name in some.names})
     return f'{count:,} operations of {", ".join(names)}'

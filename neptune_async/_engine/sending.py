@@ -78,6 +78,13 @@ class Sent:
                 if experiment_id == part.experiment_id:
                     self.states[part.name].yield_to(variable_id, there)
 
+    def adopt(self, receipt: Receipt) -> None:
+        """Know the experiments as the batch has left them."""
+        for part in self.batch.parts:
+            record = receipt.experiments.get(part.experiment_id)
+            if record is not None:
+                self.states[part.name].adopt(record)
+
 
 class Renames:
     """The variables that other processes made first at the same paths.

@@ -47,10 +47,8 @@ from neptune_async._storage.base import (
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
     NeptuneAsyncError,
-    Rejection,
     StorageBusyError,
     StorageError,
-    StorageFormatError,
     WorkerThreadError,
 )
 
@@ -627,50 +625,9 @@ class Worker:
     async def _take_back(self) -> None:
         """Write what left memory while storage failed, before anything that came after it."""
         while self._kept:
-            kept = self._kept[0]
-            rejections = await self._write_kept(kept)
-            for name, count in kept.counts.items():
-                own = [rejection for rejection in rejections if rejection.experiment == name]
-                kept.states[name].settle(count, own, spilled=kept.path is not None)
-            kept.release()
-            kept.remove()
+            await self._kept[0].store(self.storage, self._renames)
             self._kept.popleft()
             self._step()
-
-    async def _write_kept(self, kept: Kept) -> list[Rejection]:
-        try:
-            sents = kept.read()
-        except FileNotFoundError:
-            # Another process that opened the store has taken it in, or somebody deleted it.
-            for writer, number in kept.identities:
-                if await self.storage.last_batch(writer) < number:
-                    return kept.refused(f'the spill file {kept.path} is gone')
-            for state in kept.states.values():
-                state.bring_all_variables()
-            return []
-        except (OSError, StorageFormatError) as error:
-            return kept.refused(str(error))
-        rejections: list[Rejection] = []
-        for sent in sents:
-            while True:
-                try:
-                    receipt = await self.storage.write(
-                        sent.batch, careful=True, synced=sent.is_synced
-                    )
-                except VariableConflict as conflict:
-                    sent.give_way(conflict, self._renames)
-                except StorageError:
-                    raise
-                except Exception as error:  # what storage cannot digest must not end the worker
-                    return kept.refused(f'{type(error).__name__}: {error}')
-                else:
-                    break
-            for part in sent.batch.parts:
-                record = receipt.experiments.get(part.experiment_id)
-                if record is not None:
-                    sent.states[part.name].adopt(record)
-            rejections += receipt.rejections
-        return rejections
 
     async def _pause(self, seconds: float) -> None:
         """Wait, until somebody waits for the worker."""
@@ -707,11 +664,9 @@ class Worker:
         if self._fault is not None:
             logger.warning('%s takes what is logged again', self.location)
             self._fault = None
+        sent.adopt(receipt)
         for part in sent.batch.parts:
             state = sent.states[part.name]
-            record = receipt.experiments.get(part.experiment_id)
-            if record is not None:
-                state.adopt(record)
             state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
             state.queue.release(sent.batch.writer, sent.batch.number)
         self._step()
