@@ -6,12 +6,13 @@ import hashlib
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import anyio
 
 from neptune_async._engine.entries import VariableIds
-from neptune_async._engine.sending import attempt
+from neptune_async._engine.sending import attempt, found_or_made
 from neptune_async._model import messages
 from neptune_async._model.operations import (
     POINT_FIELDS,
@@ -85,22 +86,18 @@ async def _copy(
     source: Storage, target: Storage, names: Sequence[str], report: Report
 ) -> list[Copied]:
     try:
-        await attempt(_opened, source, False)
+        await attempt(partial(source.open, writable=False))
         known = await attempt(source.list_experiments)
         for name in names:
             if name not in known:
                 raise messages.experiment_not_found(name, source.location, known)
-        await attempt(_opened, target, True)
+        await attempt(partial(target.open, writable=True))
         copied = [await _Copying(source, target, name, report).run() for name in names or known]
         await attempt(_compacted, target)
         return copied
     finally:
         for storage in (source, target):
             await storage.close()
-
-
-async def _opened(storage: Storage, writable: bool) -> None:
-    await storage.open(writable=writable)
 
 
 async def _compacted(storage: Storage) -> None:
@@ -147,7 +144,7 @@ class _Copying:
         found = await attempt(self.source.find_experiment, self.name)
         if found is None:
             raise messages.experiment_not_found(self.name, self.source.location, ())
-        self.record = await self._record()
+        self.record = await found_or_made(self.target, self.name)
         writer = hashlib.sha256(b'neptune_async copy\0' + self.name.encode()).digest()[:16]
         # Before what is there is looked at: whoever writes in between takes the number away.
         self._begin(writer, await attempt(self.target.last_batch, writer) + 1)
@@ -160,13 +157,6 @@ class _Copying:
             self.copied.variables += 1
             self.report(self.copied)
         await self._send()
-
-    async def _record(self) -> ExperimentRecord:
-        while True:
-            record = await attempt(self.target.find_experiment, self.name)
-            record = record or await attempt(self.target.create_experiment, self.name)
-            if record is not None:
-                return record
 
     # ── Variables ────────────────────────────────────────────────────────────
 

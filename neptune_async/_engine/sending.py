@@ -15,7 +15,7 @@ import anyio
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, CreateVariable, Part
-from neptune_async._storage.base import Receipt, Storage, VariableConflict
+from neptune_async._storage.base import ExperimentRecord, Receipt, Storage, VariableConflict
 from neptune_async.exceptions import Rejection, StorageBusyError, StorageError
 
 logger = logging.getLogger('neptune_async')
@@ -173,6 +173,15 @@ async def attempt_twice(query: Callable[..., Awaitable[T]], *args: object) -> T:
         raise
     except StorageError:
         return await attempt(query, *args)
+
+
+async def found_or_made(storage: Storage, name: str) -> ExperimentRecord:
+    """Return the experiment of a name, which is made if there is none."""
+    while True:  # another process may make or delete it meanwhile
+        record = await attempt(storage.find_experiment, name)
+        record = record or await attempt(storage.create_experiment, name)
+        if record is not None:
+            return record
 
 
 async def stored(storage: Storage, batch: Batch, renames: Renames | None = None) -> Receipt:
