@@ -34,36 +34,49 @@ class LeftBehind:
 class Recovery:
     """Takes in what was left behind, once the store is open.
 
+    :param is_own: whether a spill file is of this process, and has its turn later.
+    :param is_failing: whether it is known, and was said, that storage fails.
     :ivar found: what was found, and what became of it.
-    :ivar fault: why storage took no more of it; None if nothing has to wait for storage.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        is_own: Callable[[Path], bool],
+        is_failing: Callable[[], bool],
+    ) -> None:
         self._storage = storage
-        self._is_quiet = False
+        self._is_own = is_own
+        self._is_failing = is_failing
+        self._fault: StorageError | None = None
         self.found: dict[Path, LeftBehind] = {}
-        self.fault: StorageError | None = None
 
     def is_needed(self) -> bool:
         """Whether a spill file or a journal is there."""
         folder = self._storage.spill_folder
         return folder is not None and (bool(find_spills(folder)) or any(folder.glob('*.journal')))
 
-    async def run(self, is_own: Callable[[Path], bool], *, is_quiet: bool) -> None:
+    async def complete(self) -> None:
+        """Take in what storage did not take before.
+
+        :raises StorageError: it does not take it now.
+        """
+        if self._fault is not None:
+            await self.run()
+        if self._fault is not None:
+            raise self._fault
+
+    async def run(self) -> None:
         """Take in file after file, up to the first that storage does not take: what comes next
         may be later points of the same series.
-
-        :param is_own: whether a spill file is of this process, and has its turn later.
-        :param is_quiet: whether it is known already that storage fails.
         """
-        self.fault = None
-        self._is_quiet = is_quiet
+        self._fault = None
         folder = self._storage.spill_folder
         if folder is None:
             return
         try:
             for path in find_spills(folder):
-                if not is_own(path):
+                if not self._is_own(path):
                     remove = partial(path.unlink, missing_ok=True)
                     await self._take_in_file(path, self._store_spill(path), remove)
             # After the spill files: what is in one of them is known to be stored then.
@@ -74,7 +87,7 @@ class Recovery:
                 finally:
                     journal.let_go()
         except StorageError as fault:
-            self.fault = fault
+            self._fault = fault
 
     async def _take_in_file(
         self, path: Path, storing: Awaitable[int], remove: Callable[[], object]
@@ -88,7 +101,7 @@ class Recovery:
             remove()
         except (NeptuneAsyncError, OSError) as error:
             self.found[path] = LeftBehind(path, 0, error)
-            if not self._is_quiet:
+            if not self._is_failing():
                 logger.warning('%s was not taken in: %s', path, error)
             if isinstance(error, StorageError) and not isinstance(error, StorageFormatError):
                 raise

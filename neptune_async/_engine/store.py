@@ -47,7 +47,7 @@ class Store:
 
         :raises StorageError: it is not there, or cannot be read.
         """
-        answer: T = self._call(self._worker.ask, query)
+        answer: T = self._call(self._worker.connection.ask, query)
         return answer
 
     def call(self, read: Function[T], *arguments: object) -> T:
@@ -88,11 +88,11 @@ class Store:
 
     def open_for_writing(self) -> None:
         """Make sure that it can be written to; make it if it is not there."""
-        self._call(self._worker.open_for_writing)
+        self._call(self._worker.connection.open_for_writing)
 
     def make(self, name: str) -> ExperimentRecord:
         """Return the experiment of a name; make it, and the store, if there is none."""
-        return self._call(self._worker.make_experiment, name)
+        return self._call(self._worker.connection.make_experiment, name)
 
     def store(self, batch: Batch) -> Receipt:
         """Store a batch that brings its variables along; one that is there already is left out."""
@@ -100,11 +100,11 @@ class Store:
 
     def tidy(self) -> None:
         """Merge what batches have left, however little that is."""
-        self._call(self._worker.tidy)
+        self._call(self._worker.connection.tidy)
 
     def recover(self) -> list[LeftBehind]:
         """Store what processes that have ended left behind; return what that was."""
-        return self._call(self._worker.recover)
+        return self._call(self._worker.connection.recover)
 
     def _call(self, function: Function[T], *arguments: object) -> T:
         future: Future[T] = self._worker.call(function, *arguments)

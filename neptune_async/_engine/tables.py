@@ -156,7 +156,7 @@ async def compare(worker: Worker, names: Selection, paths: Selection) -> Compari
     :raises ExperimentNotFoundError, VariableNotFoundError: one that is named exactly is nowhere.
     """
     chosen = await _choose(worker, names, paths)
-    latest = await worker.ask(lambda storage: storage.read_latest(chosen.variables))
+    latest = await worker.connection.ask(lambda storage: storage.read_latest(chosen.variables))
     found: set[str] = set()
     rows = {}
     for experiment in chosen.experiments:
@@ -229,20 +229,20 @@ async def _choose(worker: Worker, names: Selection, paths: Selection) -> _Chosen
     for state in [*worker.states.values()]:
         if names.has(state.name):
             await worker.flush(state)
-    found = await worker.ask(lambda storage: storage.find_experiments(names.exact))
+    found = await worker.connection.ask(lambda storage: storage.find_experiments(names.exact))
     experiments = [experiment for experiment in found if names.has(experiment.name)]
     known = {experiment.name for experiment in experiments}
     for name in names.exact or ():
         if name not in known:
-            every = await worker.ask(lambda storage: storage.list_experiments())
+            every = await worker.connection.ask(lambda storage: storage.list_experiments())
             raise messages.experiment_not_found(name, worker.location, every)
     ids = [experiment.id for experiment in experiments]
     wanted: Sequence[str] | None = paths.exact
     if wanted is None:
         # Few differ, however many variables there are: only those that are meant are read.
-        every_path = await worker.ask(lambda storage: storage.find_paths(ids))
+        every_path = await worker.connection.ask(lambda storage: storage.find_paths(ids))
         wanted = [path for path in every_path if paths.has(path)]
-    variables = await worker.ask(lambda storage: storage.find_variables(ids, wanted))
+    variables = await worker.connection.ask(lambda storage: storage.find_variables(ids, wanted))
     if experiments and paths.exact is not None:
         await _require_paths(worker, ids, paths.exact, variables)
     return _Chosen(experiments, variables)
@@ -254,7 +254,7 @@ async def _require_paths(
     known = {variable.path for some in found.values() for variable in some}
     for path in paths:
         if path not in known:
-            every = await worker.ask(lambda storage: storage.find_paths(ids))
+            every = await worker.connection.ask(lambda storage: storage.find_paths(ids))
             raise messages.variable_nowhere(len(ids), path, every)
 
 
@@ -302,7 +302,9 @@ async def _readings(
     grouped: dict[int, list[Variable]] = {}
     for experiment, variable in series:
         grouped.setdefault(experiment.id, []).append(variable)
-    return await worker.ask(lambda storage: storage.read_many_series(grouped, Window(), True, True))
+    return await worker.connection.ask(
+        lambda storage: storage.read_many_series(grouped, Window(), True, True)
+    )
 
 
 def _values(

@@ -12,17 +12,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
+from neptune_async._engine.connection import Connection
 from neptune_async._engine.entries import VariableIds
 from neptune_async._engine.journal import Journal
 from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.locks import is_held_here
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.queue import Queue
-from neptune_async._engine.recovery import LeftBehind, Recovery
+from neptune_async._engine.recovery import Recovery
 from neptune_async._engine.sending import (
     Patience,
     Renames,
@@ -30,15 +32,12 @@ from neptune_async._engine.sending import (
     attempt,
     attempt_twice,
     refused_whole,
-    stored,
 )
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Part
 from neptune_async._storage.base import (
     Changed,
-    ExperimentRecord,
-    Need,
     Receipt,
     StaleEpoch,
     Storage,
@@ -61,8 +60,6 @@ T = TypeVar('T')
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 _GLANCE = 5.0
 """Seconds after which a worker that rests looks for points of threads that were held up."""
-_TIDY_SECONDS = 5.0
-"""Seconds after which merging at the end is left to the next time; what is there is readable."""
 
 
 class Worker:
@@ -94,10 +91,12 @@ class Worker:
 
     def _begin(self) -> None:
         self.storage = self._make_storage(self.url)
+        recovery = Recovery(self.storage, self._has_kept, lambda: self._fault is not None)
+        self.connection = Connection(self.storage, recovery)
         self.thread = LoopThread(
             f'neptune_async {self.storage.location}',
             self._main,
-            self._close_storage,
+            self.connection.close,
         )
         # Held while operations move from the queues into a batch. A signal handler may enter it
         # again.
@@ -107,8 +106,6 @@ class Worker:
         self._ids = VariableIds()
         self._in_flight: Sent | None = None
         self._kept: deque[Kept] = deque()
-        self._recovery = Recovery(self.storage)
-        self._is_open = self._is_writable = False
         self._renames = Renames()
         self._faults = 0
         self._fault: StorageError | None = None
@@ -246,9 +243,9 @@ class Worker:
     async def _main(self) -> None:
         self._awake, self._hurried = anyio.Event(), anyio.Event()
         self._progress = anyio.Event()
-        self._opening, self._opening_storage = anyio.Lock(), anyio.Lock()
+        self._opening = anyio.Lock()
+        self.connection.begin()
         # A worker that died before goes on with what it had in hand.
-        self._is_open = False
         if self._in_flight:
             await self._commit(self._in_flight)
         if self._kept or any(state.queue.pending for state in [*self.states.values()]):
@@ -300,10 +297,10 @@ class Worker:
 
     async def _finish(self) -> None:
         await self._flush_all()
-        await self._compact('everything')
+        await self.connection.tidy()
         # A thread may have been in the middle of a write when the queues were closed.
         await self._flush_all()
-        await self._close_storage()
+        await self.connection.close()
         self._stop()
 
     # ── Experiments ──────────────────────────────────────────────────────────
@@ -322,7 +319,7 @@ class Worker:
         :raises StorageError: when the store cannot be opened.
         """
         async with self._opening:
-            await self._open_storage(writable=mode != 'read')
+            await self.connection.open(writable=mode != 'read')
             state = self.states.get(name) if name else None
             if state is None:
                 state = await self._new_state(name, mode, options)
@@ -374,7 +371,7 @@ class Worker:
 
         :raises ExperimentExistsError: there is one of that name.
         """
-        await self._open_storage(writable=True)
+        await self.connection.open(writable=True)
         await self.flush(state)
         draw_id = VariableIds().draw  # its own: storage draws on another thread
         mark = uuid.uuid4().bytes
@@ -418,19 +415,11 @@ class Worker:
             state.close()
             state.queue.end()
             del self.states[state.name]
-            await self._compact('everything')
-
-    async def recover(self) -> list[LeftBehind]:
-        """Store what processes that have ended left behind; return what that was.
-
-        :raises StorageError: when the store is not there, or cannot be opened.
-        """
-        await self._open_storage(writable=self._recovery.is_needed())
-        return [*self._recovery.found.values()]
+            await self.connection.tidy()
 
     async def list_experiments(self) -> list[str]:
         """Return the names of all experiments in the store."""
-        await self._open_storage(writable=False)
+        await self.connection.open(writable=False)
         return await attempt(self.storage.list_experiments)
 
     async def delete_experiment(self, name: str) -> None:
@@ -438,7 +427,7 @@ class Worker:
 
         :raises ExperimentNotFoundError: when there is none of that name.
         """
-        await self._open_storage(writable=True)
+        await self.connection.open(writable=True)
         if name in self.states:
             raise StorageError(
                 f'experiment {name!r} is open in this process; close it before it is deleted'
@@ -446,37 +435,6 @@ class Worker:
         if not await attempt(self.storage.delete_experiment, name):
             known = await attempt(self.storage.list_experiments)
             raise messages.experiment_not_found(name, self.location, known)
-
-    # ── The store as a whole ─────────────────────────────────────────────────
-
-    async def ask(self, query: Callable[[Storage], Awaitable[T]]) -> T:
-        """Query the store as it is; a store that is not there is not made."""
-        await self._open_storage(writable=False)
-        return await attempt(query, self.storage)
-
-    async def open_for_writing(self) -> None:
-        """Open the store, and make it if it is not there."""
-        await self._open_storage(writable=True)
-
-    async def store(self, batch: Batch) -> Receipt:
-        """Store a batch that comes from no queue and brings its variables along; twice is once."""
-        await self._open_storage(writable=True)
-        receipt = await stored(self.storage, batch)
-        await self._compact('due')
-        return receipt
-
-    async def make_experiment(self, name: str) -> ExperimentRecord:
-        """Return the experiment of a name; make it, and the store, if there is none."""
-        await self._open_storage(writable=True)
-        found = None
-        while found is None:  # another process may make or delete it meanwhile
-            found = await attempt(self.storage.find_experiment, name)
-            found = found or await attempt(self.storage.create_experiment, name)
-        return found
-
-    async def tidy(self) -> None:
-        """Merge what batches have left, however little that is."""
-        await self._compact('everything')
 
     # ── Reads and flushes ────────────────────────────────────────────────────
 
@@ -500,7 +458,7 @@ class Worker:
     ) -> T:
         """Query storage as it is."""
         state.require_open()
-        await self._open_storage(writable=False)
+        await self.connection.open(writable=False)
         return await attempt(query, *args)
 
     async def next_commit(self, changed: Changed) -> None:
@@ -545,7 +503,7 @@ class Worker:
         :raises StorageError: when an attempt to write fails meanwhile.
         """
         await self.flush(state)
-        await self._open_storage(writable=True)
+        await self.connection.open(writable=True)
         await attempt(self.storage.sync)
 
     async def _flush_all(self) -> None:
@@ -553,6 +511,12 @@ class Worker:
             await self.flush(state)
 
     # ── Writing ──────────────────────────────────────────────────────────────
+
+    async def store(self, batch: Batch) -> Receipt:
+        """Store a batch that comes from no queue and brings its variables along; twice is once."""
+        receipt = await self.connection.store(batch)
+        await self._compact('due')
+        return receipt
 
     def _take(self, state: ExperimentState, part: Part, batch: Batch) -> bool:
         """Take what an experiment has queued, and put right what was queued too early."""
@@ -582,12 +546,7 @@ class Worker:
         busy, pause = Patience(), _FIRST_PAUSE
         while not self._stops:
             try:
-                await self._open_storage(writable=True)
-                # What was left behind may be of this process, and is to come first.
-                if self._recovery.fault is not None:
-                    await self._take_in_left_behind()
-                if self._recovery.fault is not None:
-                    raise self._recovery.fault
+                await self.connection.open_for_batches()
                 await self._take_back()
                 receipt = Receipt()
                 if sent.batch.parts:
@@ -628,6 +587,10 @@ class Worker:
             await self._kept[0].store(self.storage, self._renames)
             self._kept.popleft()
             self._step()
+
+    def _has_kept(self, path: Path) -> bool:
+        """Whether a spill file is this process's own: its turn is before the next batch."""
+        return any(path == kept.path for kept in self._kept)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, until somebody waits for the worker."""
@@ -671,60 +634,17 @@ class Worker:
             state.queue.release(sent.batch.writer, sent.batch.number)
         self._step()
 
-    async def _compact(self, need: Need) -> None:
-        """Merge small pieces: what is due until something else is to be done, what is overdue until
-        it is no more, and all there is at the end.
+    async def _compact(self, need: Literal['due', 'overdue']) -> None:
+        """Merge what is due until something else is to be done, or what is overdue until it is no
+        more.
         """
 
         def is_urged() -> bool:
             return need == 'due' and self._hurried.is_set()
 
-        patience = Patience(_TIDY_SECONDS)
-        while self._is_open and self._is_writable:
-            try:
-                if not await self.storage.compact(need, is_urged):
-                    return
-            except StorageBusyError:
-                if need != 'everything':
-                    return
-                await anyio.sleep(patience.pause())
-            except StorageError as error:
-                if self._is_open:
-                    logger.warning('merging what was logged failed, it stays readable: %s', error)
-                return
+        while await self.connection.compact(need, is_urged):
             if need == 'due' and (self._hurried.is_set() or self._is_anything_queued()):
                 return
-            if need == 'everything' and patience.is_over():
-                return
-
-    # ── The store ────────────────────────────────────────────────────────────
-
-    async def _open_storage(self, writable: bool) -> None:
-        if self._is_open and (self._is_writable or not writable):
-            return
-        async with self._opening_storage:
-            if self._is_open and (self._is_writable or not writable):
-                return
-            self._is_open = False
-            await attempt(_opened, self.storage, writable)
-            if writable:
-                await self._take_in_left_behind()
-            self._is_open, self._is_writable = True, writable
-
-    async def _take_in_left_behind(self) -> None:
-        # What this process has spilled itself has its turn with the next batch.
-        await self._recovery.run(
-            lambda path: any(path == kept.path for kept in self._kept),
-            is_quiet=self._fault is not None,
-        )
-
-    async def _close_storage(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            try:
-                await self.storage.close()
-            except StorageError as error:
-                logger.warning('closing the store failed: %s', error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -736,7 +656,3 @@ class Options:
     flush_interval: float
     max_pending: int
     durability: Durability
-
-
-async def _opened(storage: Storage, writable: bool) -> None:
-    await storage.open(writable=writable)

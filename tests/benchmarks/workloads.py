@@ -623,7 +623,7 @@ def browse(system: System, folder: Path, share: float) -> Measured:
 
     def listed() -> None:
         worker = lifecycle.acquire(registry.resolve(storage))
-        found = worker.call(worker.ask, lambda store: store.find_experiments()).result()
+        found = worker.call(worker.connection.ask, lambda store: store.find_experiments()).result()
         lifecycle.release(worker)
         assert len(found) == count
         assert found[-1].variables == _SERIES_EACH
