@@ -19,12 +19,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
-from neptune_async._engine import journal, lifecycle
+from neptune_async._engine import experiments, journal, lifecycle
 from neptune_async._engine.entries import NO_ENTRY, Entry
+from neptune_async._engine.experiments import Durability, Mode, Options
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
-from neptune_async._engine.worker import Durability, Mode, Options, Worker
+from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.arguments import check_choice, checked_seconds
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
@@ -111,8 +112,8 @@ class BaseExperiment(Generic[View]):
         self._worker = self._acquired()
         try:
             return self._worker.call(
-                self._worker.open_experiment,
-                self._wanted_name, self._mode, self._options, self._echo is not None,
+                experiments.open_experiment,
+                self._worker, self._wanted_name, self._mode, self._options, self._echo is not None,
             )  # fmt: skip
         except BaseException:
             lifecycle.release(self._worker)
@@ -129,7 +130,7 @@ class BaseExperiment(Generic[View]):
             state.on_error.append(self._on_error)
         if self._echo is not None:
             self._echo.name = state.name
-        self._finalizer = weakref.finalize(self, _let_go, self._worker, state)
+        self._finalizer = weakref.finalize(self, let_go, self._worker, state)
         self._finalizer.atexit = False
 
     def __getitem__(self, path: str) -> View:
@@ -524,6 +525,6 @@ def reopened(experiment_type: Callable[..., T], arguments: dict[str, Any]) -> T:
     return experiment_type(**arguments)
 
 
-def _let_go(worker: Worker, state: ExperimentState) -> None:
+def let_go(worker: Worker, state: ExperimentState) -> None:
     """Close an experiment that was never closed, once nobody can write to it any more."""
-    worker.thread.call(worker.retire, state, partial(lifecycle.release, worker))
+    worker.thread.call(experiments.retire, worker, state, partial(lifecycle.release, worker))

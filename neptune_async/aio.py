@@ -20,8 +20,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from neptune_async import _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import lifecycle, reads, tables
+from neptune_async._base import BaseExperiment, BaseView, checked_count, let_go
+from neptune_async._engine import experiments, lifecycle, reads, tables
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
@@ -244,7 +244,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         ``Experiment.fork``.
         """
         new_name, last = self._forking(name, step)
-        await self._read(reads.fork, None, new_name, last)
+        await self._read(experiments.fork, None, new_name, last)
         return await self._forked(new_name).__aenter__()
 
     async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
@@ -274,7 +274,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                closing = self._worker.call(self._worker.close_experiment, self._state)
+                closing = self._worker.call(experiments.close_experiment, self._worker, self._state)
                 await _arrival(closing)
             lifecycle.release(self._worker)
         self._state.raise_rejections()
@@ -331,13 +331,13 @@ class _Opening:
 async def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
     """Return the names of the experiments in a store; see ``neptune_async.list_experiments``."""
     with _worker(storage) as worker:
-        return await _arrival(worker.call(worker.list_experiments))
+        return await _arrival(worker.call(experiments.list_experiments, worker))
 
 
 async def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
     """Delete an experiment and all that it holds; see ``neptune_async.delete_experiment``."""
     with _worker(storage) as worker:
-        await _arrival(worker.call(worker.delete_experiment, checked_name(name)))
+        await _arrival(worker.call(experiments.delete_experiment, worker, checked_name(name)))
 
 
 @overload
@@ -469,4 +469,4 @@ def _undo(worker: Worker, opening: Future[Any]) -> None:
     if opening.cancelled() or opening.exception():
         lifecycle.release(worker)
     else:
-        worker.thread.call(worker.retire, opening.result(), partial(lifecycle.release, worker))
+        let_go(worker, opening.result())

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from neptune_async import _html, _tables
 from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import lifecycle, reads, tables
+from neptune_async._engine import experiments, lifecycle, reads, tables
+from neptune_async._engine.experiments import Durability, Mode
 from neptune_async._engine.loop import Function
 from neptune_async._engine.overview import overview
 from neptune_async._engine.queue import Overflow
 from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.state import OnError
 from neptune_async._engine.tables import Duplicates, SeriesContent
-from neptune_async._engine.worker import Durability, Mode, Worker
+from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name
 from neptune_async._model.selection import Wanted
@@ -362,7 +363,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises StorageError: storage cannot take what was logged before, or make the copy.
         """
         new_name, last = self._forking(name, step)
-        self._read(reads.fork, None, new_name, last)
+        self._read(experiments.fork, None, new_name, last)
         fork = self._forked(new_name)
         fork._wait_until_open()
         return fork
@@ -402,7 +403,7 @@ class Experiment(BaseExperiment[ExperimentView]):
                 lifecycle.spill(self._worker, [self._state])
             raise
         finally:
-            _result(self._worker.call(self._worker.close_experiment, self._state))
+            _result(self._worker.call(experiments.close_experiment, self._worker, self._state))
             _release(self._worker)
         self._state.raise_rejections()
 
@@ -473,7 +474,7 @@ def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]
     :raises StorageError: the store is not there, or cannot be read.
     """
     with _worker(storage) as worker:
-        return _result(worker.call(worker.list_experiments))
+        return _result(worker.call(experiments.list_experiments, worker))
 
 
 def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
@@ -484,7 +485,7 @@ def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) 
     :raises StorageError: it is open in this process, or the store fails.
     """
     with _worker(storage) as worker:
-        _result(worker.call(worker.delete_experiment, checked_name(name)))
+        _result(worker.call(experiments.delete_experiment, worker, checked_name(name)))
 
 
 @overload

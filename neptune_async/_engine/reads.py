@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from neptune_async._engine.experiments import number_steps
 from neptune_async._engine.state import ExperimentState, Origin
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
@@ -230,14 +231,7 @@ async def rewind(worker: Worker, state: ExperimentState, path: str, step: float)
     if state.numbers_steps:
         # If storage fails it numbers the steps itself, later; they just cannot be printed.
         with suppress(StorageError):
-            await worker.number_steps(state)
-
-
-async def fork(
-    worker: Worker, state: ExperimentState, _: str | None, name: str, step: float | None
-) -> None:
-    """Make an experiment that begins as a copy of this one, with all that was enqueued."""
-    await worker.fork_experiment(state, name, step)
+            await number_steps(worker, state)
 
 
 async def _require(

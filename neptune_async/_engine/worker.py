@@ -9,28 +9,23 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import anyio
 
 from neptune_async._engine.connection import Connection
 from neptune_async._engine.entries import VariableIds
-from neptune_async._engine.journal import Journal
 from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.locks import is_held_here
 from neptune_async._engine.loop import Function, LoopThread
-from neptune_async._engine.queue import Queue
 from neptune_async._engine.recovery import Recovery
 from neptune_async._engine.sending import (
     Patience,
     Renames,
     Sent,
     attempt,
-    attempt_twice,
     refused_whole,
 )
 from neptune_async._engine.state import ExperimentState
@@ -45,7 +40,6 @@ from neptune_async._storage.base import (
 )
 from neptune_async._storage.forking import leak
 from neptune_async.exceptions import (
-    NeptuneAsyncError,
     StorageBusyError,
     StorageError,
     WorkerThreadError,
@@ -53,8 +47,6 @@ from neptune_async.exceptions import (
 
 logger = logging.getLogger('neptune_async')
 
-Mode: TypeAlias = Literal['resume', 'create', 'read', 'disabled']
-Durability: TypeAlias = Literal['interval', 'call', 'power']
 T = TypeVar('T')
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
@@ -69,7 +61,10 @@ class Worker:
     other threads may touch is said so; all else belongs to the loop's thread.
 
     :ivar storage: the store itself, for the loop's thread only.
+    :ivar connection: what opens the store, for the same thread.
     :ivar states: the open experiments by name.
+    :ivar opening: held while an experiment is opened; on the loop.
+    :ivar ids: those of the variables that the experiments make.
     :ivar users: how many ``Experiment`` objects hold the worker; guarded by the
         registry's lock (see ``lifecycle``).
     """
@@ -103,7 +98,7 @@ class Worker:
         self._taking = threading.RLock()
         self._writer = uuid.uuid4().bytes
         self._batches = 0
-        self._ids = VariableIds()
+        self.ids = VariableIds()
         self._in_flight: Sent | None = None
         self._kept: deque[Kept] = deque()
         self._renames = Renames()
@@ -116,7 +111,7 @@ class Worker:
         leak((self.storage, self.thread))
         self._begin()
         for state in self.states.values():
-            state.begin_in_child(self._ids)
+            state.begin_in_child(self.ids)
 
     @property
     def location(self) -> str:
@@ -243,7 +238,7 @@ class Worker:
     async def _main(self) -> None:
         self._awake, self._hurried = anyio.Event(), anyio.Event()
         self._progress = anyio.Event()
-        self._opening = anyio.Lock()
+        self.opening = anyio.Lock()
         self.connection.begin()
         # A worker that died before goes on with what it had in hand.
         if self._in_flight:
@@ -286,6 +281,11 @@ class Worker:
     def _interval(self) -> float:
         return min((state.flush_interval for state in self.states.values()), default=0.0)
 
+    def add(self, state: ExperimentState) -> None:
+        """Take what is queued for one more experiment; on the loop."""
+        self.states[state.name] = state
+        self._rouse(True)  # it may be in the middle of another's longer interval
+
     def _rouse(self, hurry: bool) -> None:
         self._awake.set()
         if hurry:
@@ -302,139 +302,6 @@ class Worker:
         await self._flush_all()
         await self.connection.close()
         self._stop()
-
-    # ── Experiments ──────────────────────────────────────────────────────────
-
-    async def open_experiment(
-        self,
-        name: str | None,
-        mode: Mode,
-        options: Options,
-        numbers_steps: bool,
-    ) -> ExperimentState:
-        """Return the state of an experiment, shared with all that have it open.
-
-        :raises ExperimentExistsError: in mode 'create', of a known name.
-        :raises ExperimentNotFoundError: in mode 'read', of an unknown name.
-        :raises StorageError: when the store cannot be opened.
-        """
-        async with self._opening:
-            await self.connection.open(writable=mode != 'read')
-            state = self.states.get(name) if name else None
-            if state is None:
-                state = await self._new_state(name, mode, options)
-                self.states[state.name] = state
-                self._rouse(True)  # it may be in the middle of another's longer interval
-            elif mode == 'create':
-                raise messages.experiment_exists(state.name, self.location)
-            if mode != 'read' and not state.is_loaded:
-                state.load(await attempt(self.storage.list_variables, state.id, None))
-            if numbers_steps and not state.numbers_steps:
-                await self.number_steps(state)
-            if mode != 'read':
-                self._make_durable(state, options.durability)
-            state.users += 1
-            return state
-
-    def _make_durable(self, state: ExperimentState, durability: Durability) -> None:
-        folder = self.storage.spill_folder
-        if durability == 'power':
-            state.is_synced = True
-        elif durability == 'call' and folder is not None:
-            points = state.queue.hurry_at
-            make = partial(Journal, folder, state.id, state.name, points)
-            try:
-                state.queue.keep_journal(make)
-            except OSError as error:
-                raise StorageError(f'cannot make a journal in {folder}: {error}') from error
-
-    async def _new_state(self, name: str | None, mode: Mode, options: Options) -> ExperimentState:
-        record = None
-        if name and mode != 'create':
-            record = await attempt(self.storage.find_experiment, name)
-        if record is None and mode == 'read':
-            assert name is not None
-            known = await attempt(self.storage.list_experiments)
-            raise messages.experiment_not_found(name, self.location, known)
-        if record is None:
-            record = await attempt(self.storage.create_experiment, name)
-        if record is None and mode == 'create':
-            raise messages.experiment_exists(str(name), self.location)
-        if record is None:
-            # Another process has made it since it was looked for.
-            return await self._new_state(name, mode, options)
-        queue = Queue(record.name, options.max_pending, self)
-        return ExperimentState(record, queue, self._ids, options.flush_interval)
-
-    async def fork_experiment(self, state: ExperimentState, name: str, step: float | None) -> None:
-        """Make an experiment that begins as a copy of another.
-
-        :raises ExperimentExistsError: there is one of that name.
-        """
-        await self.connection.open(writable=True)
-        await self.flush(state)
-        draw_id = VariableIds().draw  # its own: storage draws on another thread
-        mark = uuid.uuid4().bytes
-        fork = self.storage.fork_experiment
-        if not await attempt_twice(fork, state.id, name, step, draw_id, mark):
-            raise messages.experiment_exists(name, self.location)
-
-    async def number_steps(self, state: ExperimentState) -> None:
-        """Have automatic steps numbered at the call, from where each series stands."""
-        while True:
-            await self.flush(state)
-            offered = state.queue.offered
-            largest = await attempt(self.storage.largest_steps, state.id)
-            with state.queue.lock:
-                if state.queue.offered == offered:
-                    state.number_steps({path: step + 1.0 for path, step in largest.items()})
-                    return
-
-    async def retire(self, state: ExperimentState, then: Callable[[], None]) -> None:
-        """Flush and close an experiment that nobody holds any more, and nobody waits for."""
-        try:
-            await self.flush(state)
-            await self.close_experiment(state)
-        except NeptuneAsyncError as error:
-            # The experiment stays: the end of the process stores or spills what it has.
-            logger.debug('%s was not closed when it was let go: %s', state.name, error)
-        else:
-            then()
-
-    async def drain(self, state: ExperimentState) -> None:
-        """Return once the queue of an experiment is below its limit."""
-        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
-            progress = self._progress
-            self._rouse(True)
-            await progress.wait()
-
-    async def close_experiment(self, state: ExperimentState) -> None:
-        """Let go of an experiment that was flushed; tidy up if nobody else has it open."""
-        state.users -= 1
-        if state.users == 0 and self.states.get(state.name) is state:
-            state.close()
-            state.queue.end()
-            del self.states[state.name]
-            await self.connection.tidy()
-
-    async def list_experiments(self) -> list[str]:
-        """Return the names of all experiments in the store."""
-        await self.connection.open(writable=False)
-        return await attempt(self.storage.list_experiments)
-
-    async def delete_experiment(self, name: str) -> None:
-        """Delete an experiment and all that it holds.
-
-        :raises ExperimentNotFoundError: when there is none of that name.
-        """
-        await self.connection.open(writable=True)
-        if name in self.states:
-            raise StorageError(
-                f'experiment {name!r} is open in this process; close it before it is deleted'
-            )
-        if not await attempt(self.storage.delete_experiment, name):
-            known = await attempt(self.storage.list_experiments)
-            raise messages.experiment_not_found(name, self.location, known)
 
     # ── Reads and flushes ────────────────────────────────────────────────────
 
@@ -505,6 +372,13 @@ class Worker:
         await self.flush(state)
         await self.connection.open(writable=True)
         await attempt(self.storage.sync)
+
+    async def drain(self, state: ExperimentState) -> None:
+        """Return once the queue of an experiment is below its limit."""
+        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
+            progress = self._progress
+            self._rouse(True)
+            await progress.wait()
 
     async def _flush_all(self) -> None:
         for state in [*self.states.values()]:
@@ -645,14 +519,3 @@ class Worker:
         while await self.connection.compact(need, is_urged):
             if need == 'due' and (self._hurried.is_set() or self._is_anything_queued()):
                 return
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How an experiment's queue is kept; the first that opens it decides, but for the durability,
-    which others may raise.
-    """
-
-    flush_interval: float
-    max_pending: int
-    durability: Durability

@@ -14,6 +14,7 @@ INJECTS = """
     import inspect, os, sys, threading
     from child import experiment, say, wait_until
     from neptune_async import Experiment
+    from neptune_async._engine import experiments
     from neptune_async._engine.connection import Connection
     from neptune_async._engine.worker import Worker
     from neptune_async._storage.sqlite.storage import SQLiteStorage
@@ -91,7 +92,13 @@ def test_no_function_that_fails_once_loses_anything(run: Run, store: Store) -> N
             if callable(value) and not name.startswith('__') and not isinstance(value, type)
         ]
 
-    for owner, name in methods(Worker) + methods(Connection) + methods(SQLiteStorage):
+    functions = [
+        (experiments, name)
+        for name, value in vars(experiments).items()
+        if inspect.isfunction(value) and value.__module__ == experiments.__name__
+    ]
+    methods_of_all = methods(Worker) + methods(Connection) + methods(SQLiteStorage)
+    for owner, name in functions + methods_of_all:
         where = f'{owner.__name__}.{name}'
         store = f'{where}.db'
         fault, repair = fail_once(owner, name, RuntimeError(where))

@@ -1,0 +1,167 @@
+"""Opening and closing, forking and deleting: one coroutine each, run on the worker's loop."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeAlias
+
+from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.journal import Journal
+from neptune_async._engine.queue import Queue
+from neptune_async._engine.sending import attempt, attempt_twice, found_or_made
+from neptune_async._engine.state import ExperimentState
+from neptune_async._engine.worker import Worker
+from neptune_async._model import messages
+from neptune_async._storage.base import ExperimentRecord
+from neptune_async.exceptions import ExperimentNotFoundError, NeptuneAsyncError, StorageError
+
+logger = logging.getLogger('neptune_async')
+
+Mode: TypeAlias = Literal['resume', 'create', 'read', 'disabled']
+Durability: TypeAlias = Literal['interval', 'call', 'power']
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an experiment's queue is kept; the first that opens it decides, but for the durability,
+    which others may raise.
+    """
+
+    flush_interval: float
+    max_pending: int
+    durability: Durability
+
+
+async def open_experiment(
+    worker: Worker, name: str | None, mode: Mode, options: Options, numbers_steps: bool
+) -> ExperimentState:
+    """Return the state of an experiment, shared with all that have it open.
+
+    :raises ExperimentExistsError: in mode 'create', of a known name.
+    :raises ExperimentNotFoundError: in mode 'read', of an unknown name.
+    :raises StorageError: when the store cannot be opened.
+    """
+    async with worker.opening:
+        await worker.connection.open(writable=mode != 'read')
+        state = worker.states.get(name) if name else None
+        if state is None:
+            record = await _record(worker, name, mode)
+            queue = Queue(record.name, options.max_pending, worker)
+            state = ExperimentState(record, queue, worker.ids, options.flush_interval)
+            worker.add(state)
+        elif mode == 'create':
+            raise messages.experiment_exists(state.name, worker.location)
+        if mode != 'read' and not state.is_loaded:
+            state.load(await attempt(worker.storage.list_variables, state.id, None))
+        if numbers_steps and not state.numbers_steps:
+            await number_steps(worker, state)
+        if mode != 'read':
+            _make_durable(worker, state, options.durability)
+        state.users += 1
+        return state
+
+
+async def _record(worker: Worker, name: str | None, mode: Mode) -> ExperimentRecord:
+    """Return the experiment that is to be opened, found or made."""
+    if name is None or mode == 'create':
+        made = await attempt(worker.storage.create_experiment, name)
+        if made is None:
+            raise messages.experiment_exists(str(name), worker.location)
+        return made
+    if mode == 'read':
+        found = await attempt(worker.storage.find_experiment, name)
+        if found is None:
+            raise await _not_found(worker, name)
+        return found
+    return await found_or_made(worker.storage, name)
+
+
+def _make_durable(worker: Worker, state: ExperimentState, durability: Durability) -> None:
+    folder = worker.storage.spill_folder
+    if durability == 'power':
+        state.is_synced = True
+    elif durability == 'call' and folder is not None:
+        points = state.queue.hurry_at
+        make = partial(Journal, folder, state.id, state.name, points)
+        try:
+            state.queue.keep_journal(make)
+        except OSError as error:
+            raise StorageError(f'cannot make a journal in {folder}: {error}') from error
+
+
+async def number_steps(worker: Worker, state: ExperimentState) -> None:
+    """Have automatic steps numbered at the call, from where each series stands."""
+    while True:
+        await worker.flush(state)
+        offered = state.queue.offered
+        largest = await attempt(worker.storage.largest_steps, state.id)
+        with state.queue.lock:
+            if state.queue.offered == offered:
+                state.number_steps({path: step + 1.0 for path, step in largest.items()})
+                return
+
+
+async def close_experiment(worker: Worker, state: ExperimentState) -> None:
+    """Let go of an experiment that was flushed; tidy up if nobody else has it open."""
+    state.users -= 1
+    if state.users == 0 and worker.states.get(state.name) is state:
+        state.close()
+        state.queue.end()
+        del worker.states[state.name]
+        await worker.connection.tidy()
+
+
+async def retire(worker: Worker, state: ExperimentState, then: Callable[[], object]) -> None:
+    """Flush and close an experiment that nobody holds any more, and nobody waits for."""
+    try:
+        await worker.flush(state)
+        await close_experiment(worker, state)
+    except NeptuneAsyncError as error:
+        # The experiment stays: the end of the process stores or spills what it has.
+        logger.debug('%s was not closed when it was let go: %s', state.name, error)
+    else:
+        then()
+
+
+async def fork(
+    worker: Worker, state: ExperimentState, _: str | None, name: str, step: float | None
+) -> None:
+    """Make an experiment that begins as a copy of this one, with all that was enqueued.
+
+    :raises ExperimentExistsError: there is one of that name.
+    """
+    await worker.connection.open(writable=True)
+    await worker.flush(state)
+    draw_id = VariableIds().draw  # its own: storage draws on another thread
+    mark = uuid.uuid4().bytes
+    copy = worker.storage.fork_experiment
+    if not await attempt_twice(copy, state.id, name, step, draw_id, mark):
+        raise messages.experiment_exists(name, worker.location)
+
+
+async def list_experiments(worker: Worker) -> list[str]:
+    """Return the names of all experiments in the store."""
+    return await worker.connection.ask(lambda storage: storage.list_experiments())
+
+
+async def delete_experiment(worker: Worker, name: str) -> None:
+    """Delete an experiment and all that it holds.
+
+    :raises ExperimentNotFoundError: when there is none of that name.
+    """
+    await worker.connection.open(writable=True)
+    if name in worker.states:
+        raise StorageError(
+            f'experiment {name!r} is open in this process; close it before it is deleted'
+        )
+    if not await attempt(worker.storage.delete_experiment, name):
+        raise await _not_found(worker, name)
+
+
+async def _not_found(worker: Worker, name: str) -> ExperimentNotFoundError:
+    known = await attempt(worker.storage.list_experiments)
+    return messages.experiment_not_found(name, worker.location, known)
