@@ -55,14 +55,18 @@ class Sent:
         copy = Sent(
             replace(self.batch, parts=[replace(part) for part in self.batch.parts]), self.states
         )
-        for part in copy.batch.parts:
-            self.states[part.name].bring_variables(part)
+        copy.bring_all_variables()
         return copy
 
     def count_retry(self) -> None:
         """Count one more attempt for each experiment."""
         for state in self.states.values():
             state.retries += 1
+
+    def bring_all_variables(self) -> None:
+        """Have every part create all variables that it names: it needs no state to be applied."""
+        for part in self.batch.parts:
+            self.states[part.name].bring_variables(part)
 
     def bring_variables(self, experiment_id: int) -> None:
         """Have the part of an experiment create all variables that it names."""

@@ -1,4 +1,4 @@
-"""The worker of one store: a thread, an event loop, and the only connection to the store."""
+"""The worker of one store: a thread that takes what is queued, and writes it until it is stored."""
 
 from __future__ import annotations
 
@@ -21,29 +21,13 @@ from neptune_async._engine.kept import Kept, told_at_the_end, told_on_the_way
 from neptune_async._engine.locks import is_held_here
 from neptune_async._engine.loop import Function, LoopThread
 from neptune_async._engine.recovery import Recovery
-from neptune_async._engine.sending import (
-    Patience,
-    Renames,
-    Sent,
-    attempt,
-    refused_whole,
-)
+from neptune_async._engine.sending import Patience, Renames, Sent, attempt, refused_whole
 from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
-from neptune_async._model.operations import Batch, Part
-from neptune_async._storage.base import (
-    Changed,
-    Receipt,
-    StaleEpoch,
-    Storage,
-    VariableConflict,
-)
+from neptune_async._model.operations import Batch
+from neptune_async._storage.base import Changed, Receipt, StaleEpoch, Storage, VariableConflict
 from neptune_async._storage.forking import leak
-from neptune_async.exceptions import (
-    StorageBusyError,
-    StorageError,
-    WorkerThreadError,
-)
+from neptune_async.exceptions import StorageBusyError, StorageError, WorkerThreadError
 
 logger = logging.getLogger('neptune_async')
 
@@ -204,34 +188,95 @@ class Worker:
             self.wake(False)
         return told_at_the_end(left, self.location, self._fault or 'it took too long')
 
-    def _spill_over(self, sent: Sent) -> Sent:
-        """Make room in memory while storage fails; return the batch to go on with, an empty one."""
-        with self._taking:
-            for part in sent.batch.parts:
-                sent.states[part.name].bring_variables(part)
-            kept = Kept([sent], self._taken_from([*self.states.values()]), is_handed_over=True)
-            kept.write(self.storage.spill_folder)
-            self._kept.append(kept)
-            self._in_flight = None
-            # What comes next must not depend on a file that somebody may delete.
-            self._writer, self._batches = uuid.uuid4().bytes, 0
-        logger.warning('%s', told_on_the_way(kept, self.location, self._fault))
-        return Sent(Batch(self._writer, self._batches + 1, []), {})
+    # ── On the loop ──────────────────────────────────────────────────────────
 
-    def _taken_from(self, states: Sequence[ExperimentState]) -> list[Sent]:
-        """Return all that experiments have queued, in batches that need no state to be applied."""
-        batches = max((state.queue.batches for state in states), default=0)
-        return [self._taken_once_from(states) for _ in range(batches)]
+    def add(self, state: ExperimentState) -> None:
+        """Take what is queued for one more experiment."""
+        self.states[state.name] = state
+        self._rouse(True)  # it may be in the middle of another's longer interval
 
-    def _taken_once_from(self, states: Sequence[ExperimentState]) -> Sent:
-        sent = Sent(Batch(uuid.uuid4().bytes, 1, []), {})
-        for state in states:
-            part = sent.new_part(state)
-            if self._take(state, part, sent.batch):
-                state.bring_variables(part)
-            else:
-                sent.batch.parts.pop()
-        return sent
+    async def read(
+        self,
+        state: ExperimentState,
+        path: str | None,
+        query: Callable[..., Awaitable[T]],
+        *args: object,
+    ) -> T:
+        """Query storage once all that this process enqueued of a path is committed.
+
+        :param path: None for a query about namespaces.
+        """
+        if self._concerns(state, state.known_id(path)):
+            await self.flush(state)
+        return await self.query(state, query, *args)
+
+    async def query(
+        self, state: ExperimentState, query: Callable[..., Awaitable[T]], *args: object
+    ) -> T:
+        """Query storage as it is."""
+        state.require_open()
+        await self.connection.open(writable=False)
+        return await attempt(query, *args)
+
+    async def next_commit(self, changed: Changed) -> None:
+        """Return after the next commit of this process, or of another."""
+        async with anyio.create_task_group() as tasks:
+
+            async def wait_for_others() -> None:
+                await changed()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(wait_for_others)
+            await self._progress.wait()
+            tasks.cancel_scope.cancel()
+
+    async def flush(self, state: ExperimentState) -> None:
+        """Return once all that was enqueued before is committed.
+
+        :raises StorageError: when an attempt to write fails meanwhile.
+        """
+        target = state.queue.offered
+        faults = self._faults
+        while state.queue.settled < target:
+            if self._stops:
+                raise messages.closed(state.name)
+            self._rouse(True)
+            await self._progress.wait()
+            if self._faults != faults and self._fault is not None:
+                raise self._fault
+
+    async def sync(self, state: ExperimentState) -> None:
+        """Flush, and return once a power failure does not take it away any more.
+
+        :raises StorageError: when an attempt to write fails meanwhile.
+        """
+        await self.flush(state)
+        await self.connection.open(writable=True)
+        await attempt(self.storage.sync)
+
+    async def drain(self, state: ExperimentState) -> None:
+        """Return once the queue of an experiment is below its limit."""
+        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
+            self._rouse(True)
+            await self._progress.wait()
+
+    async def store(self, batch: Batch) -> Receipt:
+        """Store a batch that comes from no queue and brings its variables along; twice is once."""
+        receipt = await self.connection.store(batch)
+        await self._compact('due')
+        return receipt
+
+    def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
+        if state.queue.pending == 0:
+            return False
+        parts = self._in_flight.batch.parts if self._in_flight else []
+        return state.queue.concerns(variable_id) or any(
+            part.concerns(variable_id) for part in parts if part.name == state.name
+        )
+
+    async def _flush_all(self) -> None:
+        for state in [*self.states.values()]:
+            await self.flush(state)
 
     # ── The thread and its loop ──────────────────────────────────────────────
 
@@ -281,11 +326,6 @@ class Worker:
     def _interval(self) -> float:
         return min((state.flush_interval for state in self.states.values()), default=0.0)
 
-    def add(self, state: ExperimentState) -> None:
-        """Take what is queued for one more experiment; on the loop."""
-        self.states[state.name] = state
-        self._rouse(True)  # it may be in the middle of another's longer interval
-
     def _rouse(self, hurry: bool) -> None:
         self._awake.set()
         if hurry:
@@ -303,116 +343,31 @@ class Worker:
         await self.connection.close()
         self._stop()
 
-    # ── Reads and flushes ────────────────────────────────────────────────────
-
-    async def read(
-        self,
-        state: ExperimentState,
-        path: str | None,
-        query: Callable[..., Awaitable[T]],
-        *args: object,
-    ) -> T:
-        """Query storage once all that this process enqueued of a path is committed.
-
-        :param path: None for a query about namespaces.
-        """
-        if self._concerns(state, state.known_id(path)):
-            await self.flush(state)
-        return await self.query(state, query, *args)
-
-    async def query(
-        self, state: ExperimentState, query: Callable[..., Awaitable[T]], *args: object
-    ) -> T:
-        """Query storage as it is."""
-        state.require_open()
-        await self.connection.open(writable=False)
-        return await attempt(query, *args)
-
-    async def next_commit(self, changed: Changed) -> None:
-        """Return after the next commit of this process, or of another."""
-        async with anyio.create_task_group() as tasks:
-
-            async def wait_for_others() -> None:
-                await changed()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(wait_for_others)
-            await self._progress.wait()
-            tasks.cancel_scope.cancel()
-
-    def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
-        if state.queue.pending == 0:
-            return False
-        parts = self._in_flight.batch.parts if self._in_flight else []
-        return state.queue.concerns(variable_id) or any(
-            part.concerns(variable_id) for part in parts if part.name == state.name
-        )
-
-    async def flush(self, state: ExperimentState) -> None:
-        """Return once all that was enqueued before is committed.
-
-        :raises StorageError: when an attempt to write fails meanwhile.
-        """
-        target = state.queue.offered
-        faults = self._faults
-        while state.queue.settled < target:
-            if self._stops:
-                raise messages.closed(state.name)
-            progress = self._progress
-            self._rouse(True)
-            await progress.wait()
-            if self._faults != faults and self._fault is not None:
-                raise self._fault
-
-    async def sync(self, state: ExperimentState) -> None:
-        """Flush, and return once a power failure does not take it away any more.
-
-        :raises StorageError: when an attempt to write fails meanwhile.
-        """
-        await self.flush(state)
-        await self.connection.open(writable=True)
-        await attempt(self.storage.sync)
-
-    async def drain(self, state: ExperimentState) -> None:
-        """Return once the queue of an experiment is below its limit."""
-        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
-            progress = self._progress
-            self._rouse(True)
-            await progress.wait()
-
-    async def _flush_all(self) -> None:
-        for state in [*self.states.values()]:
-            await self.flush(state)
-
     # ── Writing ──────────────────────────────────────────────────────────────
-
-    async def store(self, batch: Batch) -> Receipt:
-        """Store a batch that comes from no queue and brings its variables along; twice is once."""
-        receipt = await self.connection.store(batch)
-        await self._compact('due')
-        return receipt
-
-    def _take(self, state: ExperimentState, part: Part, batch: Batch) -> bool:
-        """Take what an experiment has queued, and put right what was queued too early."""
-        found = state.take(part, batch)
-        if found:
-            self._renames.apply(part)
-        return found
 
     async def _write_pending(self) -> bool:
         """Write all that waits; return whether anything did."""
         with self._taking:
             # In flight before it is taken: should the worker die on the way, nothing is lost.
-            sent = self._in_flight = Sent(Batch(self._writer, self._batches + 1, []), {})
-            for state in [*self.states.values()]:
-                part = sent.new_part(state)
-                if not self._take(state, part, sent.batch):
-                    sent.batch.parts.pop()
+            sent = self._in_flight = self._next_batch()
+            self._take(sent, [*self.states.values()])
         if sent.batch.parts or self._kept:
             await self._commit(sent)
             return True
         self._in_flight = None
         return False
+
+    def _next_batch(self) -> Sent:
+        return Sent(Batch(self._writer, self._batches + 1, []), {})
+
+    def _take(self, sent: Sent, states: Sequence[ExperimentState]) -> None:
+        """Take what experiments have queued, and put right what was queued too early."""
+        for state in states:
+            part = sent.new_part(state)
+            if state.take(part, sent.batch):
+                self._renames.apply(part)
+            else:
+                sent.batch.parts.pop()
 
     async def _commit(self, sent: Sent) -> None:
         """Write a batch, however often that has to be tried."""
@@ -519,3 +474,29 @@ class Worker:
         while await self.connection.compact(need, is_urged):
             if need == 'due' and (self._hurried.is_set() or self._is_anything_queued()):
                 return
+
+    # ── Spilling ─────────────────────────────────────────────────────────────
+
+    def _spill_over(self, sent: Sent) -> Sent:
+        """Make room in memory while storage fails; return the batch to go on with, an empty one."""
+        with self._taking:
+            sent.bring_all_variables()
+            kept = Kept([sent], self._taken_from([*self.states.values()]), is_handed_over=True)
+            kept.write(self.storage.spill_folder)
+            self._kept.append(kept)
+            self._in_flight = None
+            # What comes next must not depend on a file that somebody may delete.
+            self._writer, self._batches = uuid.uuid4().bytes, 0
+        logger.warning('%s', told_on_the_way(kept, self.location, self._fault))
+        return self._next_batch()
+
+    def _taken_from(self, states: Sequence[ExperimentState]) -> list[Sent]:
+        """Return all that experiments have queued, in batches that need no state to be applied."""
+        batches = max((state.queue.batches for state in states), default=0)
+        return [self._taken_once_from(states) for _ in range(batches)]
+
+    def _taken_once_from(self, states: Sequence[ExperimentState]) -> Sent:
+        sent = Sent(Batch(uuid.uuid4().bytes, 1, []), {})
+        self._take(sent, states)
+        sent.bring_all_variables()
+        return sent
