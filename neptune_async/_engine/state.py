@@ -10,12 +10,13 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from neptune_async._engine.entries import NO_ENTRY, Entry, VariableIds
+from neptune_async._engine.entries import Entry, VariableIds
 from neptune_async._engine.queue import Policy, Queue, Stats
+from neptune_async._engine.variables import Variables
 from neptune_async._model import messages
 from neptune_async._model.arguments import (
     Column,
@@ -43,7 +44,7 @@ from neptune_async._model.operations import (
     Variable,
     point_key,
 )
-from neptune_async._model.paths import is_at_or_below, namespaces_of
+from neptune_async._model.paths import is_at_or_below
 from neptune_async._model.values import (
     Content,
     atom_value,
@@ -82,14 +83,6 @@ _EXTEND_POINTS = 2**14
 """Points of one extend that enter the queue at a time, and so wait for room at a time."""
 
 
-@dataclass(slots=True)
-class _Plan:
-    """The entries that a call makes, once all of it has been checked."""
-
-    new: dict[str, Entry] = field(default_factory=dict)
-    namespaces: set[str] = field(default_factory=set)
-
-
 class ExperimentState:
     """What the process knows of an experiment; guarded by the queue's lock.
 
@@ -119,11 +112,7 @@ class ExperimentState:
         self.on_error: list[OnError] = []
         self.rejections: list[Rejection] = []
         self._ids = ids
-        self._entries: dict[str, Entry] = {}
-        # Variables that storage has and no call has named yet: 100,000 rows are read in a
-        # fraction of the time that as many entries take to make.
-        self._stored: dict[str, Variable] = {}
-        self._children: dict[str, int] | None = None
+        self._variables = Variables(record.name)
         self._next_steps: dict[str, float] | None = None
         self._has_warned = False
         self._brings_variables = False
@@ -147,12 +136,8 @@ class ExperimentState:
         if not self._admitted(len(values), origin):
             return
         with self.queue.writing:
-            plan = _Plan()
-            entries = [
-                self._planned(plan, leaf, 'series', content_of(value), 'log')
-                for leaf, value in values
-            ]
-            self._carry_out(plan, entries)
+            contents = [(leaf, content_of(value)) for leaf, value in values]
+            entries = self._entries_for('series', contents, 'log')
             seconds = time.time() if when is None else when
             floats: list[float] = []
             for entry, (leaf, value) in zip(entries, values, strict=True):
@@ -181,9 +166,8 @@ class ExperimentState:
         columns = [(leaf, column) for leaf, column in columns if column.values]
         with self.queue.lock:
             self.require_open()
-            plan = _Plan()
-            for leaf, column in columns:
-                self._planned(plan, leaf, 'series', content_of(column.values[0]), 'extend')
+            contents = [(leaf, content_of(column.values[0])) for leaf, column in columns]
+            self._variables.plan('series', contents, 'extend')
         for leaf, column in columns:
             for start in range(0, len(column.values), _EXTEND_POINTS):
                 self._append(leaf, column.sliced(start, start + _EXTEND_POINTS), origin)
@@ -195,10 +179,8 @@ class ExperimentState:
         if not self._admitted(count, origin):
             return
         with self.queue.writing:
-            plan = _Plan()
             content = content_of(column.values[0])
-            entry = self._planned(plan, path, 'series', content, 'extend')
-            self._carry_out(plan, [entry])
+            (entry,) = self._entries_for('series', [(path, content)], 'extend')
             key = point_key(entry.known_id, column.timestamps is not None)
             times = column.timestamps or array('d', [time.time()]) * count
             steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
@@ -223,12 +205,8 @@ class ExperimentState:
         if not self._admitted(len(values), origin):
             return
         with self.queue.writing:
-            plan = _Plan()
-            entries = [
-                self._planned(plan, leaf, 'atom', content_of(value), 'assign')
-                for leaf, value in values
-            ]
-            self._carry_out(plan, entries)
+            contents = [(leaf, content_of(value)) for leaf, value in values]
+            entries = self._entries_for('atom', contents, 'assign')
             for entry, (leaf, value), stored in zip(entries, values, encoded, strict=True):
                 entry.content = content_of(value)
                 self.queue.put_operation(Assign(entry.known_id, entry.content, stored))
@@ -248,11 +226,9 @@ class ExperimentState:
         if not self._admitted(len(checked), origin):
             return
         with self.queue.writing:
-            plan = _Plan()
-            entries = [
-                self._planned(plan, leaf, 'set', content, 'add') for leaf, _, content in checked
-            ]
-            self._carry_out(plan, entries)
+            entries = self._entries_for(
+                'set', [(leaf, content) for leaf, _, content in checked], 'add'
+            )
             for entry, (leaf, members, _) in zip(entries, checked, strict=True):
                 self.queue.put_operation(AddMembers(entry.known_id, tuple(map(encode, members))))
                 if origin.echo:
@@ -264,8 +240,8 @@ class ExperimentState:
         if not self._admitted(1, origin):
             return
         with self.queue.writing:
-            entry = self._existing(path, 'set', 'remove')
-            self._carry_out(_Plan(), [entry])
+            entry = self._variables.existing(path, 'set', 'remove')
+            self._introduce([entry])
             # A member of another type cannot be in it: 1 is not True here, as it is in Python.
             self.queue.put_operation(RemoveMembers(entry.known_id, tuple(map(encode, members))))
             if origin.echo:
@@ -278,8 +254,8 @@ class ExperimentState:
         if not self._admitted(1, origin):
             return
         with self.queue.writing:
-            entry = self._existing(path, 'set', 'reset')
-            self._carry_out(_Plan(), [entry])
+            entry = self._variables.existing(path, 'set', 'reset')
+            self._introduce([entry])
             entry.content = content or entry.content
             self.queue.put_operation(
                 ResetMembers(entry.known_id, entry.content, tuple(map(encode, members)))
@@ -292,8 +268,7 @@ class ExperimentState:
         if not self._admitted(1, origin):
             return True
         with self.queue.writing:
-            entry = self._find(path)
-            if entry is None and path not in self._namespaces():
+            if self._variables.find(path) is None and not self._variables.is_namespace(path):
                 return False
             self.put_delete(path)
             return True
@@ -301,9 +276,10 @@ class ExperimentState:
     def put_delete(self, path: str) -> None:
         """Delete what is at a path and below it, known here or not."""
         with self.queue.lock:
-            for known in [*self._entries, *self._stored]:
-                if is_at_or_below(known, path):
-                    self._forget(known)
+            forgotten = self._variables.forget_below(path)
+            if self._next_steps is not None:
+                for known in forgotten:
+                    self._next_steps.pop(known, None)
             self.queue.put_operation(Delete(path))
 
     def rewind(self, path: str, step: float, origin: Origin = PLAIN) -> bool:
@@ -311,10 +287,10 @@ class ExperimentState:
         empty; False if the path is neither variable nor namespace here.
         """
         with self.queue.lock:
-            entry = self._find(path)
+            entry = self._variables.find(path)
             if entry is not None and entry.container != 'series':
                 raise messages.wrong_container(self.name, path, entry.container, 'rewind')
-            if path and entry is None and path not in self._namespaces():
+            if path and entry is None and not self._variables.is_namespace(path):
                 return False
         self.put_rewind(path, step, origin)
         return True
@@ -381,17 +357,12 @@ class ExperimentState:
     def entry(self, path: str) -> Entry:
         """Return the entry of a path, for a view to keep; ``NO_ENTRY`` if there is none."""
         with self.queue.lock:
-            return self._entries.get(path, NO_ENTRY)
+            return self._variables.named(path)
 
     def load(self, variables: Iterable[Variable]) -> None:
         """Know the variables that storage has."""
         with self.queue.lock:
-            self._stored = {
-                variable.path: variable
-                for variable in variables
-                if variable.path not in self._entries
-            }
-            self._children = None
+            self._variables.load(variables)
             self.is_loaded = True
 
     def number_steps(self, next_steps: dict[str, float]) -> None:
@@ -401,114 +372,34 @@ class ExperimentState:
         """
         with self.queue.lock:
             self._next_steps = next_steps
-            for entry in self._entries.values():
-                entry.key = None
+            self._variables.withhold_keys()
 
     @property
     def numbers_steps(self) -> bool:
         """Whether ``number_steps`` was called."""
         return self._next_steps is not None
 
-    def _find(self, path: str) -> Entry | None:
-        entry = self._entries.get(path)
-        if entry is None:
-            stored = self._stored.pop(path, None)
-            if stored is not None:
-                entry = self._entries[path] = Entry(path, stored.container, stored.content)
-                self._announce(entry, stored.id)
-        return entry
+    def _entries_for(
+        self, container: Container, contents: Sequence[tuple[str, Content]], method: str
+    ) -> list[Entry]:
+        """Return the entries that a write is for, and make those that are new; all, or none."""
+        plan = self._variables.plan(container, contents, method)
+        self._variables.add(plan.new)
+        self._introduce(plan.entries)
+        return plan.entries
 
-    def _existing(self, path: str, container: Container, method: str) -> Entry:
-        entry = self._find(path)
-        if entry is None:
-            raise messages.variable_not_found(self.name, path, self.paths())
-        if entry.container != container:
-            raise messages.wrong_container(self.name, path, entry.container, method)
-        return entry
-
-    def _planned(
-        self, plan: _Plan, path: str, container: Container, content: Content, method: str
-    ) -> Entry:
-        """Return the entry that a write is for, new or not; nothing is changed yet."""
-        entry = self._find(path) or plan.new.get(path)
-        if entry is None:
-            self._refuse_conflict(plan, path)
-            entry = plan.new[path] = Entry(path, container, content)
-            plan.namespaces.update(namespaces_of(path))
-        elif entry.container != container:
-            raise messages.wrong_container(self.name, path, entry.container, method)
-        elif entry.content != content and container != 'atom':
-            raise messages.wrong_content(self.name, path, container, entry.content, content)
-        return entry
-
-    def _refuse_conflict(self, plan: _Plan, path: str) -> None:
-        if path in self._namespaces() or path in plan.namespaces:
-            raise messages.is_a_namespace(self.name, path)
-        for namespace in namespaces_of(path):
-            if self._find(namespace) or namespace in plan.new:
-                raise messages.is_a_variable(self.name, path, namespace)
-
-    def _carry_out(self, plan: _Plan, entries: Iterable[Entry]) -> None:
-        """Make the planned entries known, and tell storage of what it has not been told of."""
-        for entry in plan.new.values():
-            self._count_child(entry.path)
-            self._entries[entry.path] = entry
+    def _introduce(self, entries: Iterable[Entry]) -> None:
+        """Tell storage of the variables that it has not been told of."""
         # First the operations: once there is a key, other threads log without a lock.
         new = {entry.path: (entry, self._ids.draw()) for entry in entries if entry.id is None}
+        if not new:
+            return
         for path, (entry, variable_id) in new.items():
             variable = Variable(variable_id, path, entry.container, entry.content)
             self.queue.put_operation(CreateVariable(variable))
-        if new:
-            self.queue.write_journal()
+        self.queue.write_journal()
         for entry, variable_id in new.values():
-            self._announce(entry, variable_id)
-
-    def _announce(self, entry: Entry, variable_id: int) -> None:
-        entry.id = variable_id
-        if entry.container == 'series' and entry.content == 'float' and not self.numbers_steps:
-            entry.key = point_key(variable_id)
-
-    def _forget(self, path: str) -> None:
-        entry = self._entries.pop(path, None)
-        if entry is not None:
-            entry.forget_id()
-        self._stored.pop(path, None)
-        if self._next_steps is not None:
-            self._next_steps.pop(path, None)
-        self._discount_child(path)
-
-    def paths(self) -> list[str]:
-        """Return the paths of all variables that are known here."""
-        return [*self._entries, *self._stored]
-
-    # ── Namespaces ───────────────────────────────────────────────────────────
-
-    def _namespaces(self) -> Mapping[str, int]:
-        """Return how many children each namespace has; counted when first asked for."""
-        if self._children is None:
-            self._children = {}
-            for path in self.paths():
-                self._count_child(path)
-        return self._children
-
-    def _count_child(self, path: str) -> None:
-        if self._children is None:
-            return
-        for namespace in namespaces_of(path):
-            known = self._children.get(namespace, 0)
-            self._children[namespace] = known + 1
-            if known:
-                return
-
-    def _discount_child(self, path: str) -> None:
-        if self._children is None:
-            return
-        for namespace in namespaces_of(path):
-            left = self._children[namespace] - 1
-            if left:
-                self._children[namespace] = left
-                return
-            del self._children[namespace]
+            self._variables.announce(entry, variable_id)
 
     # ── The worker's side ────────────────────────────────────────────────────
 
@@ -526,7 +417,7 @@ class ExperimentState:
     def known_id(self, path: str | None) -> int | None:
         """Return the id of the variable at a path, if it is known here."""
         with self.queue.lock:
-            entry = self._find(path) if path else None
+            entry = self._variables.find(path) if path else None
             return None if entry is None else entry.id
 
     def settle(self, count: int, rejections: Sequence[Rejection], *, spilled: bool = False) -> None:
@@ -555,8 +446,7 @@ class ExperimentState:
         """Refuse all further calls."""
         with self.queue.lock:
             self.is_closed = True
-            for entry in self._entries.values():
-                entry.forget_id()
+            self._variables.forget_ids()
 
     def adopt(self, record: ExperimentRecord) -> None:
         """Know the experiment as a write has left it."""
@@ -578,22 +468,20 @@ class ExperimentState:
         with self.queue.lock:
             named = part.variable_ids() - part.created_ids()
             creations: list[Operation] = [
-                CreateVariable(entry.variable())
-                for entry in self._entries.values()
-                if entry.id in named
+                CreateVariable(entry.variable()) for entry in self._variables.with_ids(named)
             ]
             part.operations = creations + part.operations
 
     def yield_to(self, old_id: int, stored: Variable) -> None:
         """Take over a variable that another process made at the same path."""
         with self.queue.lock:
-            entry = self._entries.get(stored.path)
-            if entry is not None and entry.id == old_id:
+            entry = self._variables.named(stored.path)
+            if entry.id == old_id:
                 # Points that were logged since name it by the id that it never got.
                 self.queue.put_in_journal(CreateVariable(entry.variable()))
                 entry.forget_id()
                 entry.container, entry.content = stored.container, stored.content
-                self._announce(entry, stored.id)
+                self._variables.announce(entry, stored.id)
 
     def begin_in_child(self, ids: VariableIds) -> None:
         """In a forked child: forget what the parent has to store, keep what is known.
@@ -605,10 +493,7 @@ class ExperimentState:
         self.retries, self.last_error = 0, None
         self.rejections = []
         self._ids = ids
-        for path in [*self._stored]:
-            self._find(path)
-        for entry in self._entries.values():
-            entry.forget_id()
+        self._variables.forget_all_ids()
 
     def raise_rejections(self) -> None:
         """Raise what storage rejected since the last call."""
