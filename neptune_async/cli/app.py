@@ -6,11 +6,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import click
 
 from neptune_async.cli import comparing, exporting, importing, reading, upkeep
-from neptune_async.cli.exits import BAD_USAGE, BROKEN_PIPE, FAILED, INTERRUPTED, OK, complain
+from neptune_async.cli.exits import BAD_USAGE, FAILED, INTERRUPTED, complain, ended, given_up
 from neptune_async.cli.options import EXIT_CODES, verb
 from neptune_async.exceptions import (
     FlushTimeoutError,
@@ -28,25 +30,14 @@ _FAILURES = (FlushTimeoutError, RejectedOperationsError, StorageBusyError)
 class Program(click.Group):
     """All verbs; however one ends, it ends quietly."""
 
-    def invoke(self, ctx: click.Context) -> int:
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
-            code: int | None = super().invoke(ctx)
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except OSError as error:
-            return _unwritable(error)
-        return OK if code is None else code
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError as error:  # help was printed; click would end with a code of its own
+            raise click.exceptions.Exit(given_up(error)) from error
 
-
-def _unwritable(error: OSError) -> int:
-    """Give up the output; return the exit code."""
-    # Else the interpreter would complain of it when it flushes at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):
-        return BROKEN_PIPE
-    complain(error)
-    return FAILED
+    def invoke(self, ctx: click.Context) -> int:
+        return ended(partial(super().invoke, ctx))
 
 
 @click.group(
@@ -88,6 +79,10 @@ def run(arguments: Sequence[str]) -> int:
         elif isinstance(stream, io.TextIOWrapper):
             # What the terminal has no character for is no reason to end.
             stream.reconfigure(errors='replace')
+    return ended(partial(_run, arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code: int = program.main([*arguments], PROGRAM, standalone_mode=False)
         return code
@@ -99,8 +94,6 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_USAGE
     except click.Abort:
         return INTERRUPTED
-    except OSError as error:  # click prints help and version before a verb is invoked
-        return _unwritable(error)
     except NeptuneAsyncError as error:
         complain(error)
         return FAILED if isinstance(error, _FAILURES) else BAD_USAGE

@@ -6,9 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from neptune_async._engine.store import opened
-from neptune_async.cli.exits import BAD_USAGE, FAILED, OK, complain
+from neptune_async.cli.exits import BAD_USAGE, FAILED, OK, complain, ended
 from neptune_async.cli.syncing import SYNC_HELP, sync
 from neptune_async.exceptions import NeptuneAsyncError
 
@@ -32,7 +33,14 @@ def run(arguments: Sequence[str]) -> int:
     syncing.add_argument('source')
     syncing.add_argument('target')
     syncing.add_argument('--experiment', action='append', default=[], metavar='NAME')
-    options = parser.parse_args(arguments)
+    return ended(partial(_run, parser, arguments))
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as printed:  # help, or what is wrong
+        return int(printed.code or OK)
     try:
         if options.verb == 'sync':
             return sync(options.source, options.target, options.experiment)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 
 OK = 0
 FAILED = 1
@@ -18,3 +20,25 @@ BROKEN_PIPE = 141
 def complain(what: object) -> None:
     """Say in one line why a command ends."""
     print(f'neptune-async: {" ".join(str(what).splitlines())}', file=sys.stderr)
+
+
+def ended(work: Callable[[], int | None]) -> int:
+    """Do what a command does, and return the exit code, also where Ctrl-C or its output ends it."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        return given_up(error)
+    return OK if code is None else code
+
+
+def given_up(error: OSError) -> int:
+    """Give up the output, which cannot be written; return the exit code."""
+    # Else the interpreter would complain of it when it flushes at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    complain(error)
+    return FAILED

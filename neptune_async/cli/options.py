@@ -19,7 +19,7 @@ F = TypeVar('F', bound=Callable[..., Any])
 
 EXIT_CODES = (
     'Exit codes: 0, done; 1, something failed, and the output says what; 2, bad usage, or a name, '
-    'path or store that is not there.'
+    'path or store that is not there; 130, Ctrl-C; 141, nobody reads the output any more.'
 )
 
 

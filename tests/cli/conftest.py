@@ -65,13 +65,13 @@ class CommandLine:
     def environment(self, env: dict[str, str]) -> dict[str, str]:
         return {**os.environ, 'COLUMNS': '80', 'PYTHONUTF8': '1', **env}
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, *arguments: object, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.folder,
-            env=self.environment({}),
+            env=self.environment(env),
             text=True,
         )
 

@@ -222,9 +222,11 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(run: CommandLine, store:
         exp['x'].extend([0.0] * 20_000)
     with Experiment('folded' * 30, storage=store, echo=False):
         pass
-    for arguments in (['tail', 'long', 'x', '-n', '20000'], ['list']):
+    printing = ['tail', 'long', 'x', '-n', '20000'], ['list']
+    helping = ['--help'], ['--version'], ['list', '--help'], ['import'], []
+    for arguments in (*printing, *helping):
         with run.start(*arguments) as process:
             assert process.stdout is not None and process.stderr is not None
             process.stdout.close()
-            assert process.stderr.read() == ''
-            assert process.wait(60) == 141
+            assert process.stderr.read() == '', arguments
+            assert process.wait(60) == 141, arguments

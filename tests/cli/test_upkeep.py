@@ -103,3 +103,10 @@ def test_without_the_extra_only_recover_works(run: CommandLine, store: Path) -> 
     assert recovered.out == f'nothing was left behind beside {store}\n'
     assert run('recover').out == recovered.out
     assert run('recover', '--storage', 'missing.db', **env).code == 2
+    assert run('sync', '--help', **env).code == 0
+    assert run('sync', 'one.db', **env).code == 2
+    buffered = {'PYTHONUNBUFFERED': ''}  # else argparse itself meets the error, and hides it
+    with run.start('sync', '--help', **env, **buffered) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == ('', 141)
