@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 OK = 0
 FAILED = 1
@@ -20,6 +21,19 @@ BROKEN_PIPE = 141
 def complain(what: object) -> None:
     """Say in one line why a command ends."""
     print(f'neptune-async: {" ".join(str(what).splitlines())}', file=sys.stderr)
+
+
+GOES_ON = 'the same command goes on where it stopped'
+
+
+@contextmanager
+def told_when_interrupted(what_then: str) -> Iterator[None]:
+    """Say in one line what there is after Ctrl-C, if that ends the body."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f'interrupted; {what_then}')
+        raise
 
 
 def ended(work: Callable[[], int | None]) -> int:

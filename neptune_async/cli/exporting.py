@@ -16,7 +16,7 @@ from neptune_async._transfer import files
 from neptune_async._transfer.holdings import Held, holdings
 from neptune_async._transfer.long_rows import Row, rows_of
 from neptune_async._transfer.names import unfinished
-from neptune_async.cli.exits import FAILED, OK, complain
+from neptune_async.cli.exits import FAILED, OK, complain, told_when_interrupted
 from neptune_async.cli.options import chosen_names, name_argument, needing, storage_option, verb
 from neptune_async.cli.output import list_reasons, progress
 from neptune_async.exceptions import UnsupportedValueError
@@ -82,7 +82,7 @@ def export_verb(
         raise click.UsageError(f'--format {form} needs --out: the file or folder to make')
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise click.UsageError(f'{out} is there already; name another, or say --force')
-    with opened(storage) as store:
+    with told_when_interrupted(_left_by_export(form, out)), opened(storage) as store:
         names = chosen_names(store, name) if name else None
         experiments = store.ask(lambda storage: storage.find_experiments(names))
         with progress('experiments', len(experiments)) as on_experiment:
@@ -97,6 +97,15 @@ def export_verb(
             except (OSError, UnsupportedValueError) as error:
                 complain(f'the export failed: {error}')
                 return FAILED
+
+
+def _left_by_export(form: str, out: Path | None) -> str:
+    """Return what there is of an export that Ctrl-C ends."""
+    if out is None:
+        return 'what was printed is not all'
+    if form in _FOLDERS:
+        return f'{out} has the experiments that were done; to begin anew, say --force'
+    return f'nothing was written to {out}; the same command begins anew'
 
 
 def _told(contents: Contents, on_experiment: Callable[[int], object]) -> Contents:

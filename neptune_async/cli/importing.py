@@ -10,13 +10,21 @@ import click
 
 from neptune_async._engine.store import opened
 from neptune_async._transfer.importing import Importer, Report, RowFile
-from neptune_async.cli.exits import FAILED, OK, complain
+from neptune_async.cli.exits import FAILED, GOES_ON, OK, complain, told_when_interrupted
 from neptune_async.cli.options import EXIT_CODES, json_option, needing, storage_option, verb
 from neptune_async.cli.output import list_reasons, print_json, progress
 from neptune_async.exceptions import StorageError
 
 
-@click.group('import', epilog=EXIT_CODES)
+class _Resumable(click.Group):
+    """Verbs that go on when they are run again."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with told_when_interrupted(GOES_ON):
+            return super().invoke(ctx)
+
+
+@click.group('import', cls=_Resumable, epilog=EXIT_CODES)
 def import_verb() -> None:
     """Take experiments of other tools, or files that were exported, into a store.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from neptune_async._engine.copying import Copied, copy_experiments
-from neptune_async.cli.exits import OK
+from neptune_async.cli.exits import GOES_ON, OK, told_when_interrupted
 
 SYNC_HELP = (
     'Copy experiments from one store to another, each a path or a URL. What the target has '
@@ -25,7 +25,7 @@ def sync(source: str, target: str, names: Sequence[str] = ()) -> int:
     :raises NeptuneAsyncError: when a store fails, or the target has something else where the
         source has a variable.
     """
-    with _progress() as report:
+    with told_when_interrupted(GOES_ON), _progress() as report:
         copied = copy_experiments(source, target, names, report)
     for one in copied:
         print(f'{one.experiment}: {one.of:,} variables, {one.points:,} points were new')
