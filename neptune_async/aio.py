@@ -440,7 +440,7 @@ async def _arrival(future: Future[T]) -> T:
     try:
         return future.result()
     except CancelledError:
-        raise StorageError('the worker ended before it answered; call again') from None
+        raise StorageError('the worker ended before it answered; try again') from None
 
 
 def _caller_into_this_loop() -> Callable[[Callable[[], object]], object]:

@@ -70,7 +70,13 @@ __all__ = [
 
 
 class NeptuneAsyncError(Exception):
-    """The root of every error that the library raises."""
+    """The root of every error that the library raises.
+
+    :ivar on_command_line: the message for who called a verb of ``neptune-async``, where what is to
+        be done is another thing there than in a program; else None.
+    """
+
+    on_command_line: str | None = None
 
 
 class InvalidArgumentError(NeptuneAsyncError, ValueError):

@@ -626,7 +626,7 @@ def _result(future: Future[T], timeout: float | None = None) -> T:
     try:
         return future.result(timeout)
     except CancelledError:
-        raise StorageError('the worker ended before it answered; call again') from None
+        raise StorageError('the worker ended before it answered; try again') from None
     except BaseException as error:
         future.cancel()
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from shlex import quote
 from typing import TypeVar
 
 from neptune_async._model.operations import Container, Variable
@@ -33,15 +34,27 @@ CONTAINERS: dict[Container, type[Atom] | type[Series] | type[Set]] = {
 }
 
 
+def advised(kind: type[E], what: str, call: str, command: str) -> E:
+    """Return an error with what to do about it: in a program, and on the command line."""
+    error = kind(f'{what}; {call}')
+    error.on_command_line = f'{what}; {command}'
+    return error
+
+
 def variable_not_found(experiment: str, path: str, known: Collection[str]) -> VariableNotFoundError:
     """For a read, or a write that creates nothing, of a path where no variable is."""
     below = f'{path}/'
     inside = [other for other in known if other.startswith(below)]
+    what = f'experiment {experiment!r} has no variable {path!r}'
     if inside:
         remedy = f'it is a namespace, with variables such as {inside[0]!r}'
-    else:
-        remedy = suggestion(path, known, 'log, extend, assign and add create one')
-    return VariableNotFoundError(f'experiment {experiment!r} has no variable {path!r}; {remedy}')
+        return VariableNotFoundError(f'{what}; {remedy}')
+    return advised(
+        VariableNotFoundError,
+        what,
+        suggestion(path, known, 'log, extend, assign and add create one'),
+        suggestion(path, known, f'neptune-async show {quote(experiment)} tells which it has'),
+    )
 
 
 def namespace_not_found(
@@ -59,12 +72,17 @@ def namespace_not_found(
 def variable_nowhere(count: int, path: str, known: Collection[str]) -> VariableNotFoundError:
     """For a path that none of several experiments has."""
     which = 'the experiment has no' if count == 1 else f'none of {count:,} experiments has a'
+    what = f'{which} variable {path!r}'
     below = f'{path}/'
     if any(other.startswith(below) for other in known):
         remedy = f"it is a namespace; '{below}*' names all variables below it"
-    else:
-        remedy = suggestion(path, known, 'namespace_contents() tells what there is')
-    return VariableNotFoundError(f'{which} variable {path!r}; {remedy}')
+        return VariableNotFoundError(f'{what}; {remedy}')
+    return advised(
+        VariableNotFoundError,
+        what,
+        suggestion(path, known, 'namespace_contents() tells what there is'),
+        suggestion(path, known, 'neptune-async show tells what there is'),
+    )
 
 
 def other_series(
@@ -76,7 +94,12 @@ def other_series(
     )
     if variable.container != 'series':
         return ContainerTypeError(f'{what}, which has no points; compare tells what it holds')
-    return ContentTypeError(f'{what}, not {wanted}; fetch it with content={variable.content!r}')
+    return advised(
+        ContentTypeError,
+        f'{what}, not {wanted}',
+        f'fetch it with content={variable.content!r}',
+        'neptune-async tail and export print its points',
+    )
 
 
 def nothing_found(experiment: str, path: str, known: Collection[str]) -> VariableNotFoundError:
@@ -99,10 +122,13 @@ def wrong_container(
 ) -> ContainerTypeError:
     """For a method that the variable's container does not have."""
     actual = CONTAINERS[container]
-    return ContainerTypeError(
-        f'experiment {experiment!r}: {path!r} is a variable of type {actual.__name__}, which has '
-        f'no method {method}; it has {", ".join(actual.methods)}'
+    what = f'experiment {experiment!r}: {path!r} is a variable of type {actual.__name__}'
+    error = ContainerTypeError(
+        f'{what}, which has no method {method}; it has {", ".join(actual.methods)}'
     )
+    show = f'neptune-async show {quote(experiment)} {quote(path)}'
+    error.on_command_line = f'{what}, which is no series; {show} tells what it holds'
+    return error
 
 
 def wrong_content(
@@ -170,9 +196,11 @@ def experiment_not_found(
     experiment: str, location: str, known: Collection[str]
 ) -> ExperimentNotFoundError:
     """For an experiment that has to be there and is not."""
-    return ExperimentNotFoundError(
-        f'there is no experiment {experiment!r} in {location}; '
-        + suggestion(experiment, known, 'list_experiments() tells which there are')
+    return advised(
+        ExperimentNotFoundError,
+        f'there is no experiment {experiment!r} in {location}',
+        suggestion(experiment, known, 'list_experiments() tells which there are'),
+        suggestion(experiment, known, 'neptune-async list tells which there are'),
     )
 
 

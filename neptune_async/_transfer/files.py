@@ -215,7 +215,7 @@ def no_utf8(error: UnicodeEncodeError) -> UnsupportedValueError:
     start = max(0, error.start - 10)
     return UnsupportedValueError(
         f'the text {error.object[start : error.end + 10]!r} holds a lone surrogate, for which '
-        "this format has no form; export to 'jsonl' or 'csv'"
+        'this format has no form; JSON lines and CSV have one'
     )
 
 

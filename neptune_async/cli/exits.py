@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from neptune_async.exceptions import NeptuneAsyncError
+
 OK = 0
 FAILED = 1
 """Something did not work, and the output says what."""
@@ -20,6 +22,8 @@ BROKEN_PIPE = 141
 
 def complain(what: object) -> None:
     """Say in one line why a command ends."""
+    if isinstance(what, NeptuneAsyncError) and what.on_command_line is not None:
+        what = what.on_command_line
     print(f'neptune-async: {" ".join(str(what).splitlines())}', file=sys.stderr)
 
 

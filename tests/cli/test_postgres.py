@@ -82,6 +82,14 @@ def test_doctor_writes_nothing_to_a_server(run: CommandLine, url: str) -> None:
     assert 'wrong' not in told
 
 
+def test_a_read_only_server_is_told_without_the_modes_of_a_program(
+    run: CommandLine, url: str
+) -> None:
+    read_only = f'{url}&default_transaction_read_only=on'
+    refused = run('delete', 'digits', '--yes', '--storage', read_only)
+    assert refused.code == 2 and refused.err.endswith('a standby perhaps; name the primary\n')
+
+
 def test_doctor_tells_what_a_server_has_lost(run: CommandLine, url: str) -> None:
     with Experiment('digits', storage=url, echo=False) as exp:
         exp['whole'].log(1.0)

@@ -148,10 +148,13 @@ def test_tail_follows_a_series_until_ctrl_c(run: CommandLine, store: Path) -> No
 def test_what_is_not_there_is_one_line_with_a_near_match(run: CommandLine, store: Path) -> None:
     misses = {
         ('show', 'digits1'): "did you mean 'digits-1'",
-        ('show', 'digits-1', 'quite/else'): 'log, extend, assign and add create one',
+        ('show', 'unlike'): 'neptune-async list tells which there are',
+        ('show', 'digits-1', 'quite/else'): 'neptune-async show digits-1 tells which it has',
+        ('compare', 'digits-1', '-p', 'quite/else'): 'neptune-async show tells what there is',
+        ('plot', 'digits-1', 'events'): 'neptune-async tail and export print its points',
         ('show', 'digits-1', 'train/los'): "did you mean 'train/loss'",
         ('tail', 'digits-1', 'train/los'): "did you mean 'train/loss'",
-        ('tail', 'digits-1', 'params/lr'): 'type Atom',
+        ('tail', 'digits-1', 'params/lr'): 'neptune-async show digits-1 params/lr tells what it',
         ('tail', 'digit-1', 'x'): "did you mean 'digits-1'",
         ('list', '--storage', '.neptune_async/experimnts.db'): "did you mean 'experiments.db'",
         ('list', '--storage', 'nowhere/runs.db'): 'there is no such file',
@@ -165,6 +168,8 @@ def test_what_is_not_there_is_one_line_with_a_near_match(run: CommandLine, store
         assert (ended.code, ended.out) == (2, ''), arguments
         assert hint in ended.err
         assert ended.err.count('\n') == 1
+        # What is called in a program is of no use here.
+        assert not any(call in ended.err for call in ('()', 'assign', 'mode=', 'content='))
     assert not (run.folder / 'nowhere').exists()
 
 

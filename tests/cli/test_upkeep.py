@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 import neptune_async
-from neptune_async import list_experiments
+from neptune_async import Experiment, list_experiments
+from neptune_async.cli import main
+from neptune_async.exceptions import StorageError
 
 from .conftest import CommandLine
 
@@ -29,6 +34,18 @@ def test_delete_asks_first(run: CommandLine, store: Path) -> None:
 def test_delete_makes_no_store(run: CommandLine) -> None:
     assert run('delete', 'a', '--storage', 'new/runs.db', '--yes').code == 2
     assert not (run.folder / 'new').exists()
+
+
+def test_what_is_read_only_is_told_without_the_modes_of_a_program(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root, as whom tests may run, can write to every file.
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+    assert main(['delete', 'digits-2', '--yes', '--storage', str(store)]) == 2
+    told = capsys.readouterr().err
+    assert 'it is read-only; name another file, or make it writable' in told
+    with pytest.raises(StorageError, match="read-only; open it with mode='read'"):
+        Experiment('digits-2', storage=store)
 
 
 def test_doctor_finds_a_whole_store_well(run: CommandLine, store: Path) -> None:

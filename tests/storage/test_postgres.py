@@ -168,7 +168,9 @@ def test_a_read_only_server_is_read_and_not_written_to(url: str) -> None:
     with Experiment('a', storage=url) as exp:
         exp['x'].log(1.0)
     read_only = f'{url}&default_transaction_read_only=on'
-    assert 'read-only' in str(refusal(read_only))
+    assert "read-only, a standby perhaps; name the primary, or open with mode='read'" in str(
+        refusal(read_only)
+    )
     with Experiment('a', storage=read_only, mode='read') as exp:
         assert exp['x'].all() == [1.0]
 
@@ -617,7 +619,7 @@ def test_doctor_knows_a_standby(url: str, standby: PostgresServer) -> None:
     with opened(replica(url, standby)) as store:
         found = {finding.what: finding.remedy for finding in store.ask(PostgresStorage.examine)}
     assert 'name the primary' in found['the server is a standby: it is only read from']
-    assert 'primary' in found['the server does not notify: follow() looks by itself']
+    assert 'primary' in found['the server does not notify: who follows a series looks by itself']
 
 
 def test_nobody_is_told_where_nobody_watches(url: str) -> None:

@@ -103,6 +103,6 @@ class Server:
         except ValueError:
             # What it quotes may be a part of the password.
             raise InvalidStorageError(
-                f'{address.location} is not understood; quote what is special in a password, as '
-                'urllib.parse.quote does'
+                f'{address.location} is not understood; write what is special in a password as '
+                'URLs have it, such as %40 for @'
             ) from None

@@ -28,7 +28,7 @@ somebody has added, a limit of the server's."""
 _REMEDIES = {
     '28': 'check user and password, and what pg_hba.conf says of them',
     '3D': 'create the database, or name another one',
-    '25': "the server is read-only, a standby perhaps: name the primary, or open with mode='read'",
+    '25': 'the server is read-only, a standby perhaps: name the primary, or only read from it',
     '42': 'was its schema changed, or has the role no right to it? Grant it, or name another role',
     '53100': 'its disk is full: make room',
     '53300': 'it has too many connections: raise max_connections, or pool them',

@@ -153,10 +153,10 @@ async def _telling(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
     except (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError):
         pass  # as watching.py finds it
     if heard.is_set():
-        yield Finding('good', 'follow() is woken by the server')
+        yield Finding('good', 'who follows a series is woken by the server')
     else:
         yield Finding(
             'note',
-            'the server does not notify: follow() looks by itself',
+            'the server does not notify: who follows a series looks by itself',
             'read from the primary, with no pool of connections before it, to be woken',
         )

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import asyncpg
 
+from neptune_async._model import messages
 from neptune_async._storage.postgres.url import Address
 from neptune_async.exceptions import StorageError, StorageFormatError
 
@@ -52,14 +53,15 @@ async def prepare(
     if state['encoding'] != 'UTF8':
         raise _unusable(
             address,
-            f'its encoding is {state["encoding"]}, which cannot hold all texts; name a database '
-            'whose encoding is UTF8',
+            f'its encoding is {state["encoding"]}, which cannot hold all texts',
+            'name a database whose encoding is UTF8',
         )
     if writable and state['is_read_only']:
         raise _unusable(
             address,
-            'the server is read-only, a standby perhaps; name the primary, or open with '
-            "mode='read'",
+            'the server is read-only, a standby perhaps',
+            "name the primary, or open with mode='read'",
+            'name the primary',
         )
     if not state['is_there']:
         if not (writable and may_make):
@@ -71,8 +73,9 @@ async def prepare(
         await _make(connection, address)
     await _refuse_newer(connection, address)
     if writable and not await may_write(connection):
+        remedy = grant(address)
         raise _unusable(
-            address, f"the role may not write to it; {grant(address)}, or open with mode='read'"
+            address, 'the role may not write to it', f"{remedy}, or open with mode='read'", remedy
         )
     return Opened(state['is_asynchronous'])
 
@@ -109,8 +112,9 @@ async def _make(connection: asyncpg.Connection, address: Address) -> None:
         raise _unusable(
             address,
             f'there is no store in the schema {address.schema!r} that the role may use, and it '
-            f'may not make one ({error}); have a role that may make it open the store once, and '
-            f'GRANT USAGE ON SCHEMA {address.schema}',
+            f'may not make one ({error})',
+            'have a role that may make it open the store once, and GRANT USAGE ON SCHEMA '
+            f'{address.schema}',
         ) from error
     except (asyncpg.DuplicateTableError, asyncpg.DuplicateFunctionError) as error:
         raise StorageFormatError(
@@ -128,5 +132,6 @@ async def _refuse_newer(connection: asyncpg.Connection, address: Address) -> Non
         )
 
 
-def _unusable(address: Address, why: str) -> StorageError:
-    return StorageError(f'cannot open the store {address.location}: {why}')
+def _unusable(address: Address, why: str, call: str, command: str | None = None) -> StorageError:
+    what = f'cannot open the store {address.location}: {why}'
+    return messages.advised(StorageError, what, call, command or call)

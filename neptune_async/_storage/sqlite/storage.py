@@ -338,9 +338,11 @@ class SQLiteStorage:
     def _refuse_read_only(self) -> None:
         """Refuse what SQLite would open for reading instead, and fail to write to later."""
         if os.path.exists(self._path) and not os.access(self._path, os.W_OK):
-            raise StorageError(
-                f'cannot open the store {self._path}: it is read-only; '
-                "open it with mode='read', or name another file"
+            raise messages.advised(
+                StorageError,
+                f'cannot open the store {self._path}: it is read-only',
+                "open it with mode='read', or name another file",
+                'name another file, or make it writable',
             )
 
     async def _run(
