@@ -11,10 +11,12 @@ import operator
 import os
 import sys
 import time
+import uuid
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
@@ -240,10 +242,26 @@ class BaseExperiment(Generic[View]):
         if self._echo is not None:
             self._echo(path, f'rewind step={shown_step(step)}')
 
-    def _forking(self, name: object, step: object) -> tuple[str, float | None]:
-        """Return the name of a fork, and the step up to which it is a copy."""
+    @contextmanager
+    def _forking(
+        self, name: object, step: object
+    ) -> Iterator[tuple[str, tuple[str, float | None, bytes]]]:
+        """Give the name of a fork, which the body makes and opens, and what tells it from others:
+        the same as in a call before whose end is not known, if nothing was logged since.
+        """
         self._require_open()
-        return checked_name(name), None if step is None else self._checked_step(step)
+        new_name = checked_name(name)
+        last = None if step is None else self._checked_step(step)
+        call = last, self._state.queue.offered
+        # Taken away, so that of two calls at once only one is such a call again.
+        earlier, mark = self._state.broken_forks.pop(new_name, (None, b''))
+        if earlier != call:
+            mark = uuid.uuid4().bytes
+        try:
+            yield new_name, (new_name, last, mark)
+        except BaseException:
+            self._state.broken_forks[new_name] = call, mark
+            raise
 
     def _forked(self: E, name: str) -> E:
         """Return the experiment that a fork has made, to be opened."""

@@ -243,9 +243,9 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         """Return a new experiment that begins as a copy of this one, open; see
         ``Experiment.fork``.
         """
-        new_name, last = self._forking(name, step)
-        await self._read(experiments.fork, None, new_name, last)
-        return await self._forked(new_name).__aenter__()
+        with self._forking(name, step) as (new_name, arguments):
+            await self._read(experiments.fork, None, *arguments)
+            return await self._forked(new_name).__aenter__()
 
     async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
         """Return once everything that was logged before is committed; see ``Experiment.flush``."""

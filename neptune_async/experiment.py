@@ -355,6 +355,10 @@ class Experiment(BaseExperiment[ExperimentView]):
         transaction. The new experiment is open, with this one's options, and for writing, also
         where this one was opened with ``mode='read'``.
 
+        A call that fails may have made it all the same, should only the answer have been lost.
+        Called again with the same arguments, before anything more is logged here, it
+        returns that one, as it is; later it refuses the name.
+
         :param name: of the new experiment.
         :param step: the last of each series that is copied; None copies all. Atoms and sets
             are copied as they are.
@@ -362,10 +366,10 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises ExperimentExistsError: there is an experiment of that name.
         :raises StorageError: storage cannot take what was logged before, or make the copy.
         """
-        new_name, last = self._forking(name, step)
-        self._read(experiments.fork, None, new_name, last)
-        fork = self._forked(new_name)
-        fork._wait_until_open()
+        with self._forking(name, step) as (new_name, arguments):
+            self._read(experiments.fork, None, *arguments)
+            fork = self._forked(new_name)
+            fork._wait_until_open()
         return fork
 
     def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:

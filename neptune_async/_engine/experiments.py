@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -128,19 +127,24 @@ async def retire(worker: Worker, state: ExperimentState, then: Callable[[], obje
 
 
 async def fork(
-    worker: Worker, state: ExperimentState, _: str | None, name: str, step: float | None
+    worker: Worker,
+    state: ExperimentState,
+    _: str | None,
+    name: str,
+    step: float | None,
+    mark: bytes,
 ) -> None:
-    """Make an experiment that begins as a copy of this one, with all that was enqueued.
+    """Make an experiment that begins as a copy of this one, with all that was enqueued, unless it
+    was made under that mark.
 
     :raises ExperimentExistsError: there is one of that name.
     """
     await worker.connection.open(writable=True)
     await worker.flush(state)
     draw_id = VariableIds().draw  # its own: storage draws on another thread
-    mark = uuid.uuid4().bytes
     copy = worker.storage.fork_experiment
     if not await attempt_twice(copy, state.id, name, step, draw_id, mark):
-        raise messages.experiment_exists(name, worker.location)
+        raise messages.fork_exists(name, worker.location)
 
 
 async def list_experiments(worker: Worker) -> list[str]:

@@ -93,6 +93,8 @@ class ExperimentState:
     :ivar is_loaded: whether the variables that storage had are known.
     :ivar on_error: what to call on the worker's thread when storage fails.
     :ivar rejections: those that no call has reported yet.
+    :ivar broken_forks: calls of ``fork`` whose end is not known, by name: the step, what had been
+        offered to the queue before, and the mark; taken out and put in in one step each.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class ExperimentState:
         self.is_synced = False
         self.retries = 0
         self.last_error: Exception | None = None
+        self.broken_forks: dict[str, tuple[tuple[float | None, int], bytes]] = {}
         self.on_error: list[OnError] = []
         self.rejections: list[Rejection] = []
         self._ids = ids
@@ -492,6 +495,7 @@ class ExperimentState:
         self.queue.reset()
         self.retries, self.last_error = 0, None
         self.rejections = []
+        self.broken_forks = {}
         self._ids = ids
         self._variables.forget_all_ids()
 

@@ -222,6 +222,14 @@ def experiment_exists(experiment: str, location: str) -> ExperimentExistsError:
     )
 
 
+def fork_exists(experiment: str, location: str) -> ExperimentExistsError:
+    """For a fork whose name is taken, perhaps by what a call that failed has made."""
+    return ExperimentExistsError(
+        f'there is an experiment {experiment!r} in {location} already; choose another name, or '
+        f'delete_experiment({experiment!r}) first, if it is of a fork that failed'
+    )
+
+
 def deleted_meanwhile(experiment: str) -> Rejection:
     """For what a process logged before it died to a variable that is not there any more."""
     return Rejection(

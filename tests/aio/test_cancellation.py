@@ -13,6 +13,7 @@ import pytest
 
 from neptune_async import AsyncExperiment, aio
 from neptune_async._engine import lifecycle
+from neptune_async.exceptions import ExperimentExistsError
 
 Hold = Callable[[], AbstractContextManager[None]]
 
@@ -126,6 +127,27 @@ async def test_a_cancelled_delete_happens_or_does_not(store: Path) -> None:
         if await exp['doomed'].exists():
             await exp['doomed'].delete()
         assert not await exp['doomed'].exists()
+
+
+async def test_a_cancelled_fork_is_made_once_when_it_is_called_again(store: Path) -> None:
+    async with AsyncExperiment('sweep', storage=store) as exp:
+        logged: list[float] = []
+        forks: list[AsyncExperiment] = []
+
+        async def call() -> None:
+            logged.append(float(len(logged)))
+            exp['series'].log(logged[-1])
+            forks.append(await exp.fork(f'fork-{len(logged)}'))
+
+        async def check() -> None:
+            name = f'fork-{len(logged)}'
+            fork = forks.pop() if forks else await exp.fork(name)
+            assert await fork['series'].all() == logged
+            await fork.aclose()
+            with pytest.raises(ExperimentExistsError):
+                await exp.fork(name)
+
+        assert await sweep(call, check) >= 2
 
 
 async def test_a_cancelled_opening_leaves_nothing_open(store: Path) -> None:

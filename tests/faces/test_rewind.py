@@ -353,7 +353,7 @@ async def test_a_fork_needs_a_name_of_its_own(face: Any) -> None:
     async with face.open() as exp, face.open('taken') as taken:
         taken['x'].assign(1)
         for name in ('taken', 'NPT-1'):
-            with pytest.raises(ExperimentExistsError, match=f'{name!r}.*choose another name'):
+            with pytest.raises(ExperimentExistsError, match=f'{name!r}.*another name, or delete'):
                 await face.get(exp.fork, name)
         for name in ('', None, 7):
             with pytest.raises(InvalidNameError):

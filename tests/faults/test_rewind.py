@@ -14,7 +14,7 @@ import pytest
 from postgres_server import PostgresServer, session
 
 from neptune_async import Experiment, list_experiments
-from neptune_async.exceptions import ExperimentExistsError
+from neptune_async.exceptions import ExperimentExistsError, StorageError
 
 from .child import wait_until
 from .harness import Child, Ended, Store, mark, trials
@@ -250,4 +250,38 @@ def test_a_fork_whose_reply_is_lost_is_made_once(
                 assert fork['x'].all() == [1.0, 2.0]
             with pytest.raises(ExperimentExistsError):
                 exp.fork('b')
+    assert list_experiments(url) == ['a', 'b']
+
+
+@pytest.mark.failure('F38', 'the reply to a fork is lost, and the server away for longer')
+@pytest.mark.parametrize('meanwhile', ['nothing', 'a log', 'another step'])
+def test_a_fork_that_failed_is_made_once_when_it_is_called_again(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where what cannot be stored is spilled
+    url = postgres.url()
+    with closing(Proxy(postgres.port)) as proxy:
+        through = url.replace(f':{postgres.port}/', f':{proxy.port}/')
+        with Experiment('a', storage=through) as exp, ThreadPoolExecutor(1) as pool:
+            exp['x'].extend([1.0, 2.0])
+            exp.flush()
+            with session(url) as other:
+                # It waits there, and goes on when nobody hears of it any more.
+                other.execute('BEGIN; LOCK TABLE epochs IN EXCLUSIVE MODE')
+                forking = pool.submit(exp.fork, 'b', 1)
+                wait_until(lambda: other.value('SELECT count(*) FROM pg_locks WHERE NOT granted'))
+                proxy.refuse()
+                proxy.break_all()
+                with pytest.raises(StorageError):
+                    forking.result(60)
+                other.execute('ROLLBACK')
+            wait_until(lambda: list_experiments(url) == ['a', 'b'])
+            proxy.welcome()
+            if meanwhile == 'nothing':
+                with exp.fork('b', 1) as fork:
+                    assert fork['x'].all() == [1.0, 2.0]
+            if meanwhile == 'a log':
+                exp['x'].log(1.5, step=1)  # which a copy would have
+            with pytest.raises(ExperimentExistsError, match='of a fork that failed'):
+                exp.fork('b', 0 if meanwhile == 'another step' else 1)
     assert list_experiments(url) == ['a', 'b']
