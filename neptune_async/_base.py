@@ -23,13 +23,13 @@ from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
 from neptune_async._engine import experiments, journal, lifecycle
 from neptune_async._engine.entries import NO_ENTRY, Entry
-from neptune_async._engine.experiments import Durability, Mode, Options
+from neptune_async._engine.experiments import Closing, Durability, Mode, Options
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
-from neptune_async._model.arguments import check_choice, checked_seconds
+from neptune_async._model.arguments import check_choice, checked_seconds, checked_timeout
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import MAX_STEP, checked_step, shown_step
@@ -116,6 +116,7 @@ class BaseExperiment(Generic[View]):
             return self._worker.call(
                 experiments.open_experiment,
                 self._worker, self._wanted_name, self._mode, self._options, self._echo is not None,
+                undo=partial(experiments.give_back, self._worker),
             )  # fmt: skip
         except BaseException:
             lifecycle.release(self._worker)
@@ -210,10 +211,14 @@ class BaseExperiment(Generic[View]):
         self._views.setdefault(name, view)  # type: ignore[arg-type]  # made by _view_type
         self._kept.append(view)
 
-    def _begin_close(self) -> bool:
-        """Refuse all further calls of this object; False if it was closed before."""
+    def _closing(self, timeout: object) -> Closing | None:
+        """Refuse all further calls of this object, and begin to let go of the experiment; None if
+        that was done before.
+        """
+        seconds = checked_timeout(timeout)
+        self._worker.require_waitable()
         if self._is_closed:
-            return False
+            return None
         self._is_closed = True
         for view in self._kept:
             view._entry, view._leaves = NO_ENTRY, None
@@ -224,7 +229,7 @@ class BaseExperiment(Generic[View]):
             self._state.on_error.remove(self._on_error)
         if self._echo is not None:
             self._echo.count_hidden()
-        return True
+        return Closing(self._worker, self._state, seconds)
 
     def _rewinding(self, step: object, path: object) -> tuple[str, float]:
         """Return the path and the step of a rewind; the whole experiment has an empty path."""
@@ -541,6 +546,14 @@ def checked_count(n: object) -> int:
 def reopened(experiment_type: Callable[..., T], arguments: dict[str, Any]) -> T:
     """Open an experiment that was pickled in another process."""
     return experiment_type(**arguments)
+
+
+def undo(worker: Worker, opening: Future[ExperimentState]) -> None:
+    """Close what was opened after nobody waited for it any more."""
+    if opening.cancelled() or opening.exception():
+        lifecycle.release(worker)
+    else:
+        let_go(worker, opening.result())
 
 
 def let_go(worker: Worker, state: ExperimentState) -> None:

@@ -20,7 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from neptune_async import _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count, let_go
+from neptune_async._base import BaseExperiment, BaseView, checked_count, undo
 from neptune_async._engine import experiments, lifecycle, reads, tables
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy
@@ -28,6 +28,7 @@ from neptune_async._engine.reads import ContainerType, NamespaceEntry
 from neptune_async._engine.tables import Duplicates, SeriesContent
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
+from neptune_async._model.arguments import checked_timeout
 from neptune_async._model.paths import checked_name
 from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
@@ -206,7 +207,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             self._opened(await _arrival(opening))
         except BaseException:
             # A cancelled opening may have come to its end before it could be stopped.
-            opening.add_done_callback(partial(_undo, self._worker))
+            opening.add_done_callback(partial(undo, self._worker))
             raise
         return self
 
@@ -263,20 +264,19 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Store everything and let go of the store; see ``Experiment.close``."""
-        if not self._begin_close():
+        closing = self._closing(timeout)
+        if closing is None:
             return
         try:
-            await self._flush(timeout)
+            await _done(closing.ended)
         except BaseException:
-            if self._state.users == 1:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(lifecycle.spill, self._worker, [self._state])
+            closing.give_up()
+            with anyio.CancelScope(shield=True):
+                await _done(closing.ended)
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                closing = self._worker.call(experiments.close_experiment, self._worker, self._state)
-                await _arrival(closing)
             lifecycle.release(self._worker)
+        _outcome(closing.ended)
         self._state.raise_rejections()
 
     async def _delete(self, path: str) -> None:
@@ -286,17 +286,18 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             self._echo(path, 'delete')
 
     async def _flush(self, timeout: float | None, sync: bool = False) -> None:
+        seconds = checked_timeout(timeout)
         flush = self._flushing(sync)
         if flush is None:
             await anyio.lowlevel.checkpoint()
             return
         try:
-            with anyio.fail_after(timeout):
+            with anyio.fail_after(seconds):
                 await _arrival(self._worker.call(flush, self._state))
         except FlushTimeoutError:
             raise
         except TimeoutError:
-            raise messages.flush_timeout(self.name, self.pending, timeout) from None
+            raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
     async def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
         self._require_open()
@@ -430,13 +431,21 @@ def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
 
 async def _arrival(future: Future[T]) -> T:
     """Wait for the worker, on whatever loop runs; who stops waiting cancels the wait only."""
-    arrived = anyio.Event()
-    future.add_done_callback(partial(_tell, _caller_into_this_loop(), arrived.set))
     try:
-        await arrived.wait()
+        await _done(future)
     except BaseException:
         future.cancel()
         raise
+    return _outcome(future)
+
+
+async def _done(future: Future[Any]) -> None:
+    arrived = anyio.Event()
+    future.add_done_callback(partial(_tell, _caller_into_this_loop(), arrived.set))
+    await arrived.wait()
+
+
+def _outcome(future: Future[T]) -> T:
     try:
         return future.result()
     except CancelledError:
@@ -462,11 +471,3 @@ def _tell(
     # A loop that has ended raises, and with it has ended whoever waited.
     with suppress(RuntimeError):
         schedule(callback)
-
-
-def _undo(worker: Worker, opening: Future[Any]) -> None:
-    """Close what was opened after nobody waited for it any more."""
-    if opening.cancelled() or opening.exception():
-        lifecycle.release(worker)
-    else:
-        let_go(worker, opening.result())

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from neptune_async import _html, _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count
+from neptune_async._base import BaseExperiment, BaseView, checked_count, undo
 from neptune_async._engine import experiments, lifecycle, reads, tables
 from neptune_async._engine.experiments import Durability, Mode
 from neptune_async._engine.loop import Function
@@ -22,13 +23,14 @@ from neptune_async._engine.state import OnError
 from neptune_async._engine.tables import Duplicates, SeriesContent
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
+from neptune_async._model.arguments import checked_timeout
 from neptune_async._model.paths import checked_name
 from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
 from neptune_async._storage import registry
 from neptune_async._tables import requests
 from neptune_async._tables.requests import Output, Request
-from neptune_async.exceptions import FlushTimeoutError, NeptuneAsyncError, StorageError
+from neptune_async.exceptions import NeptuneAsyncError, StorageError
 from neptune_async.variable import Point
 
 if TYPE_CHECKING:
@@ -285,7 +287,9 @@ class Experiment(BaseExperiment[ExperimentView]):
         try:
             self._opened(_result(opening))
         except BaseException:
-            _release(self._worker)
+            # An interrupted opening may have come to its end before it could be stopped.
+            opening.add_done_callback(partial(undo, self._worker))
+            _join(self._worker)
             raise
 
     def namespace_contents(self) -> dict[str, NamespaceEntry]:
@@ -397,18 +401,20 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises FlushTimeoutError, StorageError: that has happened.
         :raises RejectedOperationsError: as ``flush``.
         """
-        self._worker.require_waitable()
-        if not self._begin_close():
+        closing = self._closing(timeout)
+        if closing is None:
             return
         try:
-            self._flush(timeout)
-        except (StorageError, FlushTimeoutError, KeyboardInterrupt):
-            if self._state.users == 1:
-                lifecycle.spill(self._worker, [self._state])
+            _outcome(closing.ended)
+        except BaseException:
+            if not closing.ended.done():
+                closing.give_up()
+                with suppress(NeptuneAsyncError):
+                    _outcome(closing.ended)
             raise
         finally:
-            _result(self._worker.call(experiments.close_experiment, self._worker, self._state))
-            _release(self._worker)
+            lifecycle.release(self._worker)
+            _join(self._worker)
         self._state.raise_rejections()
 
     def __enter__(self) -> Experiment:
@@ -449,13 +455,14 @@ class Experiment(BaseExperiment[ExperimentView]):
             self._echo(path, 'delete')
 
     def _flush(self, timeout: float | None, sync: bool = False) -> None:
+        seconds = checked_timeout(timeout)
         flush = self._flushing(sync)
         if flush is None:
             return
         try:
-            _result(self._worker.call(flush, self._state), timeout)
+            _result(self._worker.call(flush, self._state), seconds)
         except FutureTimeoutError:
-            raise messages.flush_timeout(self.name, self.pending, timeout) from None
+            raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
     def _read(
         self,
@@ -617,23 +624,33 @@ def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
     try:
         yield worker
     finally:
-        _release(worker)
+        lifecycle.release(worker)
+        _join(worker)
 
 
-def _release(worker: Worker) -> None:
-    if lifecycle.release(worker):
+def _join(worker: Worker) -> None:
+    """Wait until the thread of a worker has ended that nobody holds any more."""
+    if not worker.users:
         worker.thread.join(lifecycle.EXIT_TIMEOUT)
 
 
 def _result(future: Future[T], timeout: float | None = None) -> T:
     """Wait for the worker; who stops waiting cancels the wait, not what was enqueued."""
     try:
+        return _outcome(future, timeout)
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _outcome(future: Future[T], timeout: float | None = None) -> T:
+    """Wait for the worker."""
+    try:
         return future.result(timeout)
     except CancelledError:
         raise StorageError('the worker ended before it answered; try again') from None
-    except BaseException as error:
-        future.cancel()
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
             # It came into threading.Condition.wait, which then releases a lock that it has not got.
             raise error.__context__ from None
         raise

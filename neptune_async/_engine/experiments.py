@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeAlias
 
+import anyio
+
+from neptune_async._engine import lifecycle
 from neptune_async._engine.entries import VariableIds
 from neptune_async._engine.journal import Journal
 from neptune_async._engine.queue import Queue
@@ -40,28 +43,45 @@ async def open_experiment(
 ) -> ExperimentState:
     """Return the state of an experiment, shared with all that have it open.
 
+    Each is to call ``Closing``, or ``give_back``, in the end.
+
     :raises ExperimentExistsError: in mode 'create', of a known name.
     :raises ExperimentNotFoundError: in mode 'read', of an unknown name.
     :raises StorageError: when the store cannot be opened.
     """
-    async with worker.opening:
-        await worker.connection.open(writable=mode != 'read')
-        state = worker.states.get(name) if name else None
-        if state is None:
-            record = await _record(worker, name, mode)
-            queue = Queue(record.name, options.max_pending, worker)
-            state = ExperimentState(record, queue, worker.ids, options.flush_interval)
-            worker.add(state)
-        elif mode == 'create':
-            raise messages.experiment_exists(state.name, worker.location)
+    while True:
+        async with worker.opening:
+            state = worker.states.get(name) if name else None
+            if state is None or not state.is_closed:
+                await worker.connection.open(writable=mode != 'read')
+                return await _held(worker, name, mode, options, numbers_steps)
+        await worker.removal(state)
+
+
+async def _held(
+    worker: Worker, name: str | None, mode: Mode, options: Options, numbers_steps: bool
+) -> ExperimentState:
+    state = worker.states.get(name) if name else None
+    if state is None:
+        record = await _record(worker, name, mode)
+        queue = Queue(record.name, options.max_pending, worker)
+        state = ExperimentState(record, queue, worker.ids, options.flush_interval)
+        worker.add(state)
+    elif mode == 'create':
+        raise messages.experiment_exists(state.name, worker.location)
+    # Before anything is awaited, in which the others may close it.
+    state.users += 1
+    try:
         if mode != 'read' and not state.is_loaded:
             state.load(await attempt(worker.storage.list_variables, state.id, None))
         if numbers_steps and not state.numbers_steps:
             await number_steps(worker, state)
         if mode != 'read':
             _make_durable(worker, state, options.durability)
-        state.users += 1
-        return state
+    except BaseException:
+        give_back(worker, state)
+        raise
+    return state
 
 
 async def _record(worker: Worker, name: str | None, mode: Mode) -> ExperimentRecord:
@@ -104,21 +124,67 @@ async def number_steps(worker: Worker, state: ExperimentState) -> None:
                 return
 
 
-async def close_experiment(worker: Worker, state: ExperimentState) -> None:
-    """Let go of an experiment that was flushed; tidy up if nobody else has it open."""
+def give_back(worker: Worker, state: ExperimentState) -> None:
+    """Let go of an experiment at once; what the last leaves in the queue is spilled."""
     state.users -= 1
-    if state.users == 0 and worker.states.get(state.name) is state:
+    if state.users == 0:
         state.close()
-        state.queue.end()
-        del worker.states[state.name]
-        await worker.connection.tidy()
+        _end(worker, state)
+
+
+def _end(worker: Worker, state: ExperimentState) -> None:
+    lifecycle.spill(worker, [state])
+    state.queue.end()
+    worker.remove(state)
+
+
+class Closing:
+    """Stores what an experiment has, and lets go of it; the last to do so spills what is left.
+
+    :ivar ended: what to wait for, even if that is interrupted: after ``give_up`` it is soon over.
+
+    :param timeout: seconds that storage may take; None for any.
+    """
+
+    def __init__(self, worker: Worker, state: ExperimentState, timeout: float | None) -> None:
+        self._worker = worker
+        self._state = state
+        self._timeout = timeout
+        self.ended = worker.call(self._close)
+
+    def give_up(self) -> None:
+        """Have it end now, with what was not stored in a file."""
+        self._worker.call(self._stop)
+
+    async def _stop(self) -> None:
+        self._scope.cancel()
+
+    async def _close(self) -> None:
+        worker, state = self._worker, self._state
+        state.users -= 1
+        is_last = state.users == 0
+        if is_last:
+            state.close()
+        try:
+            with anyio.move_on_after(self._timeout) as self._scope:
+                await worker.flush(state)
+                # A thread may have been in the middle of a write when it was closed.
+                await worker.flush(state)
+            if self._scope.cancelled_caught:
+                raise messages.flush_timeout(state.name, state.queue.pending, self._timeout)
+        finally:
+            if is_last:
+                _end(worker, state)
+        if is_last:
+            await worker.connection.tidy()
 
 
 async def retire(worker: Worker, state: ExperimentState, then: Callable[[], object]) -> None:
     """Flush and close an experiment that nobody holds any more, and nobody waits for."""
     try:
         await worker.flush(state)
-        await close_experiment(worker, state)
+        give_back(worker, state)
+        await worker.connection.tidy()
     except NeptuneAsyncError as error:
         # The experiment stays: the end of the process stores or spills what it has.
         logger.debug('%s was not closed when it was let go: %s', state.name, error)

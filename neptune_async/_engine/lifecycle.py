@@ -135,8 +135,10 @@ def _finish() -> None:
             worker.thread.join(max(0.0, deadline - time.monotonic()))
         except _FAILURES as error:
             logger.debug('the last flush of %s failed: %r', worker.location, error)
-        except KeyboardInterrupt:
-            pass  # a second Ctrl-C: no more waiting
+        except BaseException as error:
+            # A second Ctrl-C, or a signal handler that calls sys.exit: no more waiting, for any.
+            logger.debug('the last flush of %s was broken off: %r', worker.location, error)
+            deadline = 0.0
         spill(worker, states, at_the_end=True)
         for state in states:
             state.queue.end()

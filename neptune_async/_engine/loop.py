@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -86,10 +85,15 @@ class LoopThread:
                 # In the loop's context: the caller's would say that trio runs here.
                 self._loop.call_soon_threadsafe(call, context=self._context)
 
-    def call(self, function: Function[T], *args: object) -> Future[T]:
-        """Run a coroutine function on the loop; to cancel the future cancels its task."""
+    def call(
+        self, function: Function[T], *args: object, undo: Callable[[T], object] | None = None
+    ) -> Future[T]:
+        """Run a coroutine function on the loop; to cancel the future cancels its task.
+
+        :param undo: what is called on the loop with a result that came just after that.
+        """
         future: Future[T] = Future()
-        self.post(self._begin, future, function, args)
+        self.post(self._begin, future, function, args, undo)
         return future
 
     def join(self, timeout: float) -> None:
@@ -98,14 +102,24 @@ class LoopThread:
         if thread is not None and not self.is_current:
             thread.join(timeout)
 
-    def _begin(self, future: Future[T], function: Function[T], args: tuple[object, ...]) -> None:
+    def _begin(
+        self,
+        future: Future[T],
+        function: Function[T],
+        args: tuple[object, ...],
+        undo: Callable[[T], object] | None,
+    ) -> None:
         if self._tasks is None or get_running_loop() is not self._loop:
             future.cancel()  # the coroutine came to its end before this was its turn
         elif not future.cancelled():
-            self._tasks.start_soon(self._perform, future, function, args)
+            self._tasks.start_soon(self._perform, future, function, args, undo)
 
     async def _perform(
-        self, future: Future[T], function: Function[T], args: tuple[object, ...]
+        self,
+        future: Future[T],
+        function: Function[T],
+        args: tuple[object, ...],
+        undo: Callable[[T], object] | None,
     ) -> None:
         # A scope, not the task's own cancel, which a shield would not keep out.
         with anyio.CancelScope() as scope:
@@ -118,7 +132,8 @@ class LoopThread:
             except BaseException as error:
                 _settle(future.set_exception, error)
             else:
-                _settle(future.set_result, result)
+                if not _settle(future.set_result, result) and undo is not None:
+                    undo(result)
 
     def _cancel(self, scope: anyio.CancelScope, future: Future[Any]) -> None:
         if future.cancelled() and self.is_running and not self.is_current:
@@ -165,7 +180,10 @@ class LoopThread:
         await anyio.lowlevel.checkpoint()
 
 
-def _settle(settle: Callable[[T], None], outcome: T) -> None:
-    """Give a future its outcome, unless it was cancelled just before."""
-    with contextlib.suppress(InvalidStateError):
+def _settle(settle: Callable[[T], None], outcome: T) -> bool:
+    """Give a future its outcome, unless it was cancelled just before; whether that was so."""
+    try:
         settle(outcome)
+    except InvalidStateError:
+        return False
+    return True

@@ -446,10 +446,10 @@ class ExperimentState:
                 logger.exception('on_error of experiment %r failed', self.name)
 
     def close(self) -> None:
-        """Refuse all further calls."""
+        """Refuse all further calls; what was queued before is stored as ever."""
         with self.queue.lock:
             self.is_closed = True
-            self._variables.forget_ids()
+            self._variables.withhold_keys()
 
     def adopt(self, record: ExperimentRecord) -> None:
         """Know the experiment as a write has left it."""

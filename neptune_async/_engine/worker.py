@@ -94,6 +94,8 @@ class Worker:
         """In a forked child: leave to the parent all that is the parent's, and begin anew."""
         leak((self.storage, self.thread))
         self._begin()
+        # What the parent was about to close, nobody closes here.
+        self.states = {n: state for n, state in self.states.items() if not state.is_closed}
         for state in self.states.values():
             state.begin_in_child(self.ids)
 
@@ -104,14 +106,17 @@ class Worker:
 
     # ── From any thread ──────────────────────────────────────────────────────
 
-    def call(self, function: Function[T], *args: object) -> Future[T]:
+    def call(
+        self, function: Function[T], *args: object, undo: Callable[[T], object] | None = None
+    ) -> Future[T]:
         """Run a coroutine function on the worker's loop, for a caller that waits for its result.
 
+        :param undo: as ``LoopThread.call``.
         :raises WorkerThreadError: as ``require_waitable``.
         """
         self.require_waitable()
         self._on_use()
-        return self.thread.call(function, *args)
+        return self.thread.call(function, *args, undo=undo)
 
     def require_waitable(self) -> None:
         """:raises WorkerThreadError: where a wait for the worker would never end: on its own
@@ -194,6 +199,17 @@ class Worker:
         """Take what is queued for one more experiment."""
         self.states[state.name] = state
         self._rouse(True)  # it may be in the middle of another's longer interval
+
+    def remove(self, state: ExperimentState) -> None:
+        """Take nothing of an experiment any more."""
+        if self.states.get(state.name) is state:
+            del self.states[state.name]
+        self._step()
+
+    async def removal(self, state: ExperimentState) -> None:
+        """Return once an experiment that is being closed is removed."""
+        while self.states.get(state.name) is state:
+            await self._progress.wait()
 
     async def read(
         self,

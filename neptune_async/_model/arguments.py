@@ -27,6 +27,9 @@ from neptune_async.exceptions import (
     UnsupportedValueError,
 )
 
+_LONGEST = 4_000_000.0
+"""Seconds, 46 days, beyond which a timeout is none: Windows cannot wait for much longer."""
+
 
 def leaves_of(path: str, value: object) -> Iterator[tuple[str, object]]:
     """Yield path and value of each leaf of nested dicts; of a value that is no dict, itself."""
@@ -127,6 +130,20 @@ def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> N
         raise InvalidArgumentError(
             f'{argument} must be {", ".join(map(repr, choices))}, not {value!r}'
         )
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """Return how many seconds to wait at most; None for as long as it takes.
+
+    :raises InvalidArgumentError: for what is no number of seconds from 0 on, or None.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidArgumentError(
+            f'timeout must be a number of seconds from 0 on, or None for no limit, not {timeout!r}'
+        )
+    return None if timeout > _LONGEST else float(timeout)
 
 
 def checked_seconds(argument: str, seconds: object) -> float:

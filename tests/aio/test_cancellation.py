@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,61 @@ async def test_a_cancelled_close_stores_or_spills_everything(store: Path) -> Non
                 assert await exp['series'].all() == [float(n) for n in range(closes)]
 
     await sweep(call, check)
+
+
+@pytest.mark.parametrize('holders', [1, 2, 10])
+@pytest.mark.parametrize('is_held', [False, True])
+async def test_tasks_that_are_cancelled_at_once_store_or_spill_everything(
+    holders: int, is_held: bool, store: Path, held: Hold
+) -> None:
+    opened = 0
+
+    async def hold_open(log: anyio.Event) -> None:
+        nonlocal opened
+        async with AsyncExperiment('shared', storage=store) as exp:
+            opened += 1
+            await log.wait()
+            for _ in range(10):
+                exp['series'].log(1.0)
+            await anyio.sleep_forever()
+
+    # Its worker lives on, which nobody's end then waits for.
+    async with AsyncExperiment('other', storage=store):
+        for n in range(1, 6):
+            log = anyio.Event()
+            async with AsyncExitStack() as stack:
+                tasks = await stack.enter_async_context(anyio.create_task_group())
+                for _ in range(holders):
+                    tasks.start_soon(hold_open, log)
+                with anyio.fail_after(10):
+                    while opened < n * holders:
+                        await anyio.lowlevel.checkpoint()
+                holding = held() if is_held else nullcontext()
+                with holding:
+                    log.set()
+                    await anyio.wait_all_tasks_blocked()
+                    tasks.cancel_scope.cancel()
+                    await stack.aclose()
+            async with AsyncExperiment('shared', storage=store) as exp:
+                assert len(await exp['series'].all()) == 10 * holders * n
+
+
+async def test_an_experiment_that_is_being_closed_opens_anew_after_that(
+    store: Path, held: Hold
+) -> None:
+    exp = await AsyncExperiment.open('twice', storage=store)
+    async with AsyncExperiment('other', storage=store):
+        async with anyio.create_task_group() as tasks:
+            with held():
+                exp['series'].log(1.0)
+                tasks.start_soon(exp.aclose)
+                await anyio.wait_all_tasks_blocked()
+                opening = AsyncExperiment('twice', storage=store)
+                tasks.start_soon(opening.__aenter__)
+                await anyio.wait_all_tasks_blocked()
+        opening['series'].log(2.0)
+        assert await opening['series'].all() == [1.0, 2.0]
+        await opening.aclose()
 
 
 LOOKS: dict[str, Callable[[Path], Awaitable[Any]]] = {

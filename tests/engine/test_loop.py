@@ -84,3 +84,34 @@ def test_a_call_that_comes_while_the_loop_closes_is_answered() -> None:
 
     with pytest.raises(CancelledError):
         late[0].result(_BOUND)
+
+
+def test_a_result_that_came_just_after_its_call_was_cancelled_is_undone() -> None:
+    undone: list[int] = []
+    ends: anyio.Event
+
+    async def main() -> None:
+        nonlocal ends
+        ends = anyio.Event()
+        await ends.wait()
+
+    async def nothing() -> None:
+        pass
+
+    async def answer_when_cancelled() -> int:
+        called.set()
+        # No await comes in between: the loop learns of it only once there is a result.
+        assert cancelled.wait(_BOUND)
+        return 42
+
+    called, cancelled = threading.Event(), threading.Event()
+    thread = LoopThread('undoes', main, nothing)
+    call = thread.call(answer_when_cancelled, undo=undone.append)
+    assert called.wait(_BOUND)
+    assert call.cancel()
+    cancelled.set()
+
+    assert thread.call(answer).result(_BOUND) == 42
+    assert undone == [42]
+    thread.post(lambda: ends.set())
+    thread.join(_BOUND)

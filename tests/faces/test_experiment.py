@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import pickle
 import sqlite3
 import sys
@@ -358,6 +359,28 @@ async def test_bad_options_are_refused(face: Any, arguments: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(arguments))):
         async with face.open(**arguments):
             pass
+
+
+@pytest.mark.parametrize('timeout', [-1, math.nan, '5', True], ids=repr)
+async def test_a_bad_timeout_is_refused_and_nothing_is_closed(face: Any, timeout: Any) -> None:
+    async with face.open() as exp:
+        with pytest.raises(InvalidArgumentError, match='timeout'):
+            await face.close(exp, timeout=timeout)
+        with pytest.raises(InvalidArgumentError, match='timeout'):
+            await face.get(exp.flush, timeout=timeout)
+        exp['loss'].log(1.0)
+        assert await face.get(exp['loss'].all) == [1.0]
+
+
+@pytest.mark.parametrize('timeout', [None, 60, math.inf, 1e300], ids=repr)
+async def test_a_timeout_may_be_as_long_as_one_likes(face: Any, timeout: Any) -> None:
+    async with face.open() as exp:
+        exp['loss'].log(1.0)
+        await face.get(exp.flush, timeout=timeout)
+        exp['loss'].log(2.0)
+        await face.close(exp, timeout=timeout)
+    async with face.open() as exp:
+        assert await face.get(exp['loss'].all) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize('storage', ['', 'ftp://x/y', 'sqlite://', 'sqlite:///', 7], ids=repr)

@@ -515,3 +515,126 @@ def test_a_program_that_is_read_from_stdin_is_stored(store: Store) -> None:
 
     assert ended.stderr == ''
     store.require('loss', range(COUNT))
+
+
+@pytest.mark.failure('F7', 'SIGTERM, whose handler calls sys.exit, while the last flush waits')
+@pytest.mark.parametrize('where', ['close', 'with', 'exit'])
+def test_sys_exit_in_a_handler_while_storage_is_waited_for_keeps_everything(
+    start: Start, store: Store, where: str
+) -> None:
+    child = start(
+        """
+        import os, signal, sys, threading
+        from child import experiment, hear, say, wait_until
+        from neptune_async import Experiment
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        where, = sys.argv[1:]
+        ends = False
+
+        def terminate():
+            main, wait = threading.main_thread().ident, threading.Condition.wait.__code__
+            wait_until(lambda: ends and sys._current_frames()[main].f_code is wait)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        other = Experiment('OTHER', storage='other.db')
+        exp = experiment()
+        other['loss'].log(0)
+        exp['loss'].log(0)
+        exp.flush()
+        say('open')
+        hear()
+        for n in range(1, 1000):
+            exp['loss'].log(n)
+        threading.Thread(target=terminate, daemon=True).start()
+        ends = True
+        if where == 'close':
+            exp.close()
+        if where == 'with':
+            with exp:
+                pass
+        """,
+        where,
+    )
+    child.wait_for('open')
+    with store.held():
+        child.tell()
+        ended = child.finish(0 if where == 'exit' else 143)
+
+    (spill,) = store.spills
+    assert str(spill) in ended.errors
+    assert 'Traceback' not in ended.errors
+    store.open_once()
+    store.require('loss', range(COUNT))
+    other = Store(store.path.with_name('other.db'), store.tally)
+    other.require('loss', [0], 'OTHER')
+
+
+@pytest.mark.failure('F7', 'two threads close one experiment while another process holds the store')
+def test_two_that_close_at_once_keep_everything(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        import os, sqlite3, threading
+        from child import experiment, say
+        from neptune_async.exceptions import FlushTimeoutError
+        keeper = experiment('OTHER')
+        for round in range(10):
+            both = [experiment(), experiment()]
+            both[0].flush()
+            holder = sqlite3.connect(os.environ['STORE'], isolation_level=None)
+            holder.execute('BEGIN IMMEDIATE')
+            for n in range(100):
+                both[n % 2]['loss'].log(100 * round + n)
+
+            def close(exp):
+                try:
+                    exp.close(timeout=0.2)
+                except FlushTimeoutError:
+                    say('late')
+
+            threads = [threading.Thread(target=close, args=(exp,)) for exp in both]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            holder.execute('ROLLBACK')
+            holder.close()
+        """
+    )
+
+    assert ended.lines.count('late') == 20
+    store.tally.trials = 10
+    store.open_once()
+    store.require('loss', range(1000))
+
+
+@pytest.mark.failure('F7', 'a thread goes on logging while another closes the experiment')
+def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        import threading
+        from child import experiment, say, wait_until
+        from neptune_async.exceptions import ExperimentClosedError
+        n = 0
+
+        def log(view):
+            global n
+            try:
+                while True:
+                    view.log(n)
+                    n += 1
+            except ExperimentClosedError:
+                pass
+
+        for round in range(30):
+            exp, before = experiment(), n
+            thread = threading.Thread(target=log, args=(exp['loss'],))
+            thread.start()
+            wait_until(lambda: n > before + 100)
+            exp.close()
+            thread.join()
+        say('returned', n)
+        """
+    )
+
+    store.tally.trials = 30
+    store.require('loss', range(ended.number('returned')))
