@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from neptune_async._engine.sending import Renames, Sent, count_of
@@ -71,7 +71,7 @@ class Kept:
             self.path.unlink(missing_ok=True)
 
     @property
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """The experiments of the batches."""
         return self._states
 

@@ -285,6 +285,9 @@ class Worker:
     def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
         if state.queue.pending == 0:
             return False
+        # Which variables a file is about, only reading it would tell.
+        if any(state.name in kept.names for kept in [*self._kept]):
+            return True
         parts = self._in_flight.batch.parts if self._in_flight else []
         return state.queue.concerns(variable_id) or any(
             part.concerns(variable_id) for part in parts if part.name == state.name

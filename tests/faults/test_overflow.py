@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Child, Store, Tally
+from .harness import Child, Ended, Store, Tally
 
+Run = Callable[..., Ended]
 Start = Callable[..., Child]
 
 MAX_PENDING = 4_000
@@ -275,3 +276,36 @@ def test_what_was_spilled_by_close_comes_before_what_is_logged_next(
     assert spill_files(tmp_path) == []
     assert 'Traceback' not in ended.errors
     small_disk.require('loss', range(40_000))
+
+
+@pytest.mark.failure('F27', 'the file may grow no more (EFBIG), and what waits has left memory')
+def test_a_read_of_what_was_spilled_fails_as_storage_does_and_never_answers_without_it(
+    run: Run, store: Store
+) -> None:
+    ended = run("""
+        import os, resource, signal
+        from child import experiment, say, wait_until
+        from neptune_async.exceptions import StorageError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        exp = experiment(max_pending=2000, flush_interval=0.01)
+        exp['loss'].log(0)
+        exp.flush()
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        written = os.path.getsize(os.environ['STORE'] + '-wal')
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written + 2000, unlimited[1]))
+        exp['loss'].log(1)
+        exp['new/x'].log(0)
+        for n in range(1200):
+            exp['other'].assign(n)
+        wait_until(lambda: exp._state.queue.spilled)  # the first, and with it the points
+
+        for read in (exp['loss'].all, exp['new'].exists, exp.namespace_contents):
+            try:
+                say('answered', read())
+            except StorageError:
+                say('raised')
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        say(exp['loss'].all())
+    """)
+
+    assert ended.lines == ['raised'] * 3 + ['[0.0, 1.0]']
