@@ -253,7 +253,7 @@ class Worker:
         """
         target = state.queue.offered
         faults = self._faults
-        while state.queue.settled < target:
+        while state.queue.settled < target or self._keeps_some_of(state):
             if self._stops:
                 raise messages.closed(state.name)
             self._rouse(True)
@@ -283,15 +283,21 @@ class Worker:
         return receipt
 
     def _concerns(self, state: ExperimentState, variable_id: int | None) -> bool:
+        # Which variables a file is about, only reading it would tell.
+        if self._keeps_some_of(state):
+            return True
         if state.queue.pending == 0:
             return False
-        # Which variables a file is about, only reading it would tell.
-        if any(state.name in kept.names for kept in [*self._kept]):
-            return True
         parts = self._in_flight.batch.parts if self._in_flight else []
         return state.queue.concerns(variable_id) or any(
             part.concerns(variable_id) for part in parts if part.name == state.name
         )
+
+    def _keeps_some_of(self, state: ExperimentState) -> bool:
+        """Whether something of an experiment waits outside of its queue, since before it was opened
+        anew, it may be.
+        """
+        return any(state.name in kept.names for kept in self._kept)
 
     async def _flush_all(self) -> None:
         for state in [*self.states.values()]:
