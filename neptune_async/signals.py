@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
-from typing import TypeAlias
 
 from neptune_async._engine import lifecycle
 from neptune_async._model.arguments import checked_seconds
 from neptune_async.exceptions import InvalidArgumentError
 
 __all__ = ['flush_on_signal']
-
-_Handler: TypeAlias = 'Callable[[int, FrameType | None], object] | int | None'
 
 
 def flush_on_signal(signalnum: int = signal.SIGTERM, *, timeout: float = 10.0) -> None:
@@ -39,44 +31,6 @@ def flush_on_signal(signalnum: int = signal.SIGTERM, *, timeout: float = 10.0) -
     """
     seconds = checked_seconds('timeout', timeout)
     try:
-        previous = signal.getsignal(signalnum)
-        if isinstance(previous, _FlushFirst):
-            previous = previous.previous
-        signal.signal(signalnum, _FlushFirst(previous, seconds))
+        lifecycle.flush_first(signalnum, seconds)
     except (ValueError, OSError, TypeError) as error:
         raise InvalidArgumentError(f'signal {signalnum!r} cannot be handled: {error}') from error
-
-
-class _FlushFirst:
-    """A signal handler that flushes, then hands over to the one before it.
-
-    :ivar previous: what the signal did before.
-    """
-
-    def __init__(self, previous: _Handler, timeout: float) -> None:
-        self.previous = previous
-        self._timeout = timeout
-
-    def __call__(self, signalnum: int, frame: FrameType | None) -> None:
-        if lifecycle.is_writing_here():
-            # The worker, or another thread that it waits for, would wait for what the signal has
-            # interrupted. It comes again when that is over.
-            thread = threading.Thread(target=_send_again, args=(signalnum,), daemon=True)
-            with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
-                thread.start()
-                return
-        lifecycle.flush_all(self._timeout)
-        if callable(self.previous):
-            self.previous(signalnum, frame)
-        elif self.previous == signal.SIG_DFL:
-            signal.signal(signalnum, signal.SIG_DFL)
-            signal.raise_signal(signalnum)
-
-
-def _send_again(signalnum: int) -> None:
-    lifecycle.wait_for_writes()
-    if sys.platform == 'win32':
-        signal.raise_signal(signalnum)
-    else:
-        # Not to this thread: what the main one waits for is to be interrupted.
-        signal.pthread_kill(threading.main_thread().ident or 0, signalnum)

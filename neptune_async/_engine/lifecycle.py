@@ -5,12 +5,16 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from types import FrameType
+from typing import TypeAlias
 
 from neptune_async._engine import journal
 from neptune_async._engine.locks import is_held_here
@@ -23,6 +27,8 @@ logger = logging.getLogger('neptune_async')
 
 EXIT_TIMEOUT = 10.0
 """Seconds that the end of the process waits for storage; what is left then is spilled."""
+
+_Handler: TypeAlias = 'Callable[[int, FrameType | None], object] | int | None'
 
 _FAILURES = (NeptuneAsyncError, FutureTimeoutError, CancelledError, RuntimeError)
 """What waiting for a worker may come to."""
@@ -110,6 +116,52 @@ def flush_all(timeout: float) -> None:
             spill(worker, states)
 
 
+def flush_first(signalnum: int, timeout: float) -> None:
+    """Have a signal flush all experiments before it does what it did.
+
+    :raises ValueError, OSError, TypeError: it cannot be handled, or not in this thread.
+    """
+    previous = signal.getsignal(signalnum)
+    if isinstance(previous, _FlushFirst):
+        previous = previous.previous
+    signal.signal(signalnum, _FlushFirst(previous, timeout))
+
+
+class _FlushFirst:
+    """A signal handler that flushes, then hands over to the one before it.
+
+    :ivar previous: what the signal did before.
+    """
+
+    def __init__(self, previous: _Handler, timeout: float) -> None:
+        self.previous = previous
+        self._timeout = timeout
+
+    def __call__(self, signalnum: int, frame: FrameType | None) -> None:
+        if is_writing_here():
+            # The worker, or another thread that it waits for, would wait for what the signal has
+            # interrupted. It comes again when that is over.
+            thread = threading.Thread(target=_send_again, args=(signalnum,), daemon=True)
+            with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
+                thread.start()
+                return
+        flush_all(self._timeout)
+        if callable(self.previous):
+            self.previous(signalnum, frame)
+        elif self.previous == signal.SIG_DFL:
+            signal.signal(signalnum, signal.SIG_DFL)
+            signal.raise_signal(signalnum)
+
+
+def _send_again(signalnum: int) -> None:
+    wait_for_writes()
+    if sys.platform == 'win32':
+        signal.raise_signal(signalnum)
+    else:
+        # Not to this thread: what the main one waits for is to be interrupted.
+        signal.pthread_kill(threading.main_thread().ident or 0, signalnum)
+
+
 def _locks() -> list[threading.RLock]:
     """Return what a flush waits for, in this thread or on the worker's."""
     return [_lock, *(lock for worker in _workers for lock in worker.locks)]
@@ -148,17 +200,28 @@ def _finish() -> None:
 atexit.register(_finish)
 
 _watched: set[int] = set()
+_terminable: set[int] = set()
+"""The processes of multiprocessing whose end, and whose SIGTERM, is seen to: their ids."""
 
 
 def _watch_in_multiprocessing() -> None:
-    """Have a child of multiprocessing finish too: one that was forked ends without atexit.
+    """Have a child of multiprocessing finish too: one that was forked ends without atexit, and the
+    end of ``with Pool()`` terminates those that are still there.
 
     Called again and again: a child is not known for one while its arguments are unpickled.
     """
     process = sys.modules.get('multiprocessing.process')
-    if process is None or process.parent_process() is None or os.getpid() in _watched:
+    if process is None or process.parent_process() is None:
         return
-    _watched.add(os.getpid())
+    pid = os.getpid()
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and pid not in _terminable:
+        _terminable.add(pid)
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            flush_first(signal.SIGTERM, EXIT_TIMEOUT)
+    if pid in _watched:
+        return
+    _watched.add(pid)
     with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
         threading.Thread(target=_finish_last, name='neptune_async exit').start()
 

@@ -404,3 +404,66 @@ def test_a_child_that_cannot_store_spills(run: Run, store: Store, method: str) -
     assert '1,000 operations of EXP' in line
     store.open_once()
     store.require('loss', range(1000))
+
+
+@methods
+@pytest.mark.failure('F20', 'the end of `with Pool()` terminates children that have logged')
+def test_what_children_have_logged_that_a_pool_terminates_is_stored(
+    run: Run, store: Store, method: str
+) -> None:
+    ended = run(
+        """
+        import multiprocessing, sys
+        from child import experiment, say
+
+        def work(writer):
+            exp = experiment(flush_interval=60)
+            for n in range(1000):
+                exp['loss'].log(float(writer * 10**9 + n))
+            kept.append(exp)
+
+        kept = []
+
+        if __name__ == '__main__':
+            with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+                pool.map(work, range(1, 5))
+            say('left')
+        """,
+        method,
+        options=QUIET,
+    )
+
+    assert ended.errors == ''
+    store.require_interleaved('loss', dict.fromkeys(range(1, 5), 1000))
+
+
+@pytest.mark.failure('F20', 'a child with a handler of its own for SIGTERM is terminated')
+def test_a_child_keeps_its_own_handler_of_sigterm(run: Run, store: Store) -> None:
+    ended = run(
+        """
+        import multiprocessing, signal, sys, time
+        from child import experiment, say
+
+        def work(logged):
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+            exp = experiment()
+            exp['loss'].log(0)
+            logged.set()
+            while True:
+                time.sleep(60)  # until the signal
+
+        if __name__ == '__main__':
+            context = multiprocessing.get_context('fork')
+            logged = context.Event()
+            child = context.Process(target=work, args=[logged])
+            child.start()
+            logged.wait()
+            child.terminate()
+            child.join()
+            say('code', child.exitcode)
+        """,
+        options=QUIET,
+    )
+
+    assert ended.number('code') == 7
+    store.require('loss', [0])
