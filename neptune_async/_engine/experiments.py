@@ -133,7 +133,8 @@ def give_back(worker: Worker, state: ExperimentState) -> None:
 
 
 def _end(worker: Worker, state: ExperimentState) -> None:
-    lifecycle.spill(worker, [state])
+    if state.queue.pending:
+        lifecycle.spill(worker, [state])
     state.queue.end()
     worker.remove(state)
 

@@ -99,6 +99,8 @@ class Recovery:
         try:
             count = await storing
             remove()
+        except FileNotFoundError:
+            pass  # another process that opened the store has taken it in since it was found
         except (NeptuneAsyncError, OSError) as error:
             self.found[path] = LeftBehind(path, 0, error)
             if not self._is_failing():

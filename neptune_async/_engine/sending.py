@@ -46,6 +46,10 @@ class Sent:
         self.batch.parts.append(part)
         return part
 
+    def drop_last_part(self) -> None:
+        """Take a part back that has stayed empty."""
+        del self.states[self.batch.parts.pop().name]
+
     def copied(self, states: Iterable[ExperimentState]) -> Sent:
         """Return a copy that needs no state to be applied, for somebody else to store while this is
         on its way: storage takes only one of them. Empty if it has none of the experiments.

@@ -392,7 +392,7 @@ class Worker:
             if state.take(part, sent.batch):
                 self._renames.apply(part)
             else:
-                sent.batch.parts.pop()
+                sent.drop_last_part()
 
     async def _commit(self, sent: Sent) -> None:
         """Write a batch, however often that has to be tried."""
