@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,13 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.chunks import Points, concatenated, expanded
-from neptune_async.exceptions import InvalidStorageError, NeptuneAsyncError, StorageError
+from neptune_async.exceptions import (
+    ExperimentNotFoundError,
+    InvalidStorageError,
+    NeptuneAsyncError,
+    StorageError,
+    StorageFormatError,
+)
 
 _BATCH_POINTS = 2**16
 """Points, and operations, after which a batch is sent."""
@@ -47,12 +54,14 @@ class Copied:
     :ivar of: how many variables it has.
     :ivar variables: how many of them have had their turn.
     :ivar points: how many points were written; those that the target had are not among them.
+    :ivar failure: why it was not copied to its end; None if it was, or is on its way.
     """
 
     experiment: str
     of: int = 0
     variables: int = 0
     points: int = 0
+    failure: NeptuneAsyncError | None = None
 
 
 Report: TypeAlias = Callable[[Copied], object]
@@ -66,13 +75,15 @@ def copy_experiments(
 
     Points are appended after those that the target has, atoms and sets are made
     what they are in the source; variables that only the target has stay. It can be
-    broken off and begun anew at any moment, and run several times at once.
+    broken off and begun anew at any moment, and run several times at once. An experiment that
+    cannot be copied keeps no other from being copied.
 
     :param source, target: what ``storage=`` takes.
     :param names: which experiments; all if there are none.
     :raises ExperimentNotFoundError: the source has none of that name.
-    :raises StorageError: a store fails, or the target has another variable, or
-        other points, where the source has one. What was copied before stays.
+    :raises StorageError: a store fails. What was copied before stays.
+    :returns: what became of each, in their order. Its ``failure`` says so where the target has
+        another variable, or other points, than the source, or where either is damaged.
     """
     urls = registry.resolve(source), registry.resolve(target)
     if urls[0] == urls[1]:
@@ -103,6 +114,10 @@ async def _copy(
 async def _compacted(storage: Storage) -> None:
     while await storage.compact('everything'):
         pass
+
+
+class _Unfit(StorageError):
+    """An experiment cannot be copied; the next may be."""
 
 
 class _Overtaken(Exception):
@@ -137,6 +152,9 @@ class _Copying:
                 await self._catch_up()
             except _Overtaken:
                 points = self.copied.points
+            except (_Unfit, ExperimentNotFoundError, StorageFormatError) as failure:
+                self.copied.failure = failure
+                return self.copied
             else:
                 return self.copied
 
@@ -234,11 +252,13 @@ class _Copying:
         points = concatenated(read.pieces)
         return read.end, _at(points, len(points) - 1)
 
-    def _differs(self, path: str, how: str) -> StorageError:
-        return StorageError(
-            f'experiment {self.name!r}: {path!r} {how}; the experiment in {self.target.location} '
-            f'is no copy of the one in {self.source.location}: delete it there, or copy to another '
-            'store'
+    def _differs(self, path: str, how: str) -> _Unfit:
+        target = self.target.location
+        delete = shlex.join(['neptune-async', 'delete', self.name, '--storage', target])
+        return _Unfit(
+            f'experiment {self.name!r}: {path!r} {how}; the experiment in {target} is no copy of '
+            f'the one in {self.source.location}, as after a rewind or a deletion since the last '
+            f'sync: delete it there ({delete}) and sync again, or copy to another store'
         )
 
     # ── Batches ──────────────────────────────────────────────────────────────
@@ -291,7 +311,7 @@ class _Copying:
         except NeptuneAsyncError:
             raise
         except Exception as error:
-            raise StorageError(
+            raise _Unfit(
                 f'experiment {self.name!r} cannot be stored in {self.target.location}: {error}'
             ) from error
         if part.experiment_id not in receipt.experiments:

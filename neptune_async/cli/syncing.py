@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from neptune_async._engine.copying import Copied, copy_experiments
-from neptune_async.cli.exits import GOES_ON, OK, told_when_interrupted
+from neptune_async.cli.exits import FAILED, GOES_ON, OK, complain, told_when_interrupted
 
 SYNC_HELP = (
     'Copy experiments from one store to another, each a path or a URL. What the target has '
     'already is not copied again: it can be broken off and begun anew, and what only the target '
-    'has stays.'
+    'has stays. An experiment that does not fit what the target has of it, as after a rewind in '
+    'the source, is told, and the others are copied.'
 )
 _INTERVAL = 1.0
 """Seconds between two lines that say how far it is."""
@@ -22,16 +23,21 @@ _INTERVAL = 1.0
 def sync(source: str, target: str, names: Sequence[str] = ()) -> int:
     """Copy experiments, say what was new, and return the exit code.
 
-    :raises NeptuneAsyncError: when a store fails, or the target has something else where the
-        source has a variable.
+    :raises NeptuneAsyncError: when a store fails.
     """
     with told_when_interrupted(GOES_ON), _progress() as report:
         copied = copy_experiments(source, target, names, report)
+    failures = [one.failure for one in copied if one.failure is not None]
     for one in copied:
-        print(f'{one.experiment}: {one.of:,} variables, {one.points:,} points were new')
+        if one.failure is None:
+            print(f'{one.experiment}: {one.of:,} variables, {one.points:,} points were new')
     if not copied:
         print('there are no experiments to copy')
-    return OK
+    for failure in failures:
+        complain(failure)
+    if failures:
+        complain(f'{len(failures):,} of {len(copied):,} experiments were not copied')
+    return FAILED if failures else OK
 
 
 @contextmanager

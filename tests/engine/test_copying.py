@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import struct
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from threading import Barrier, Thread
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from postgres_server import PostgresServer
 
-from neptune_async import Experiment, list_experiments
+from neptune_async import Experiment, delete_experiment, list_experiments
 from neptune_async._engine import copying
 from neptune_async._engine.copying import Copied, copy_experiments
 from neptune_async.cli import bare, syncing
@@ -22,6 +24,7 @@ from neptune_async.exceptions import (
     ExperimentNotFoundError,
     InvalidStorageError,
     StorageError,
+    StorageFormatError,
 )
 
 
@@ -165,8 +168,8 @@ def test_what_is_no_copy_is_left_alone(source: str, target: str, path: str, told
             exp[path].assign(1)
         else:
             exp[path].log('a text')
-    with pytest.raises(StorageError, match=told):
-        copy_experiments(source, target)
+    copied, _ = copy_experiments(source, target)
+    assert told in str(copied.failure)
     with Experiment('all', storage=target) as exp:
         if path == 'loss':
             assert exp[path].all() == [float(n) for n in range(8)]
@@ -176,8 +179,48 @@ def test_a_target_that_is_ahead_is_left_alone(source: str, target: str) -> None:
     copy_experiments(source, target)
     with Experiment('other', storage=target) as exp:
         exp['x'].log(2.0)
-    with pytest.raises(StorageError, match='2 points there, and only 1'):
-        copy_experiments(source, target)
+    _, copied = copy_experiments(source, target)
+    assert '2 points there, and only 1' in str(copied.failure)
+
+
+def test_what_cannot_be_copied_keeps_no_other_from_being_copied(source: str, target: str) -> None:
+    with Experiment('all', storage=target) as exp:
+        exp['loss'].log(-1.0)
+    unfit, copied = copy_experiments(source, target)
+    assert unfit.failure is not None
+    assert (copied.points, copied.failure) == (1, None)
+    assert contents(source, 'other') == contents(target, 'other')
+
+
+def test_a_damaged_experiment_keeps_no_other_from_being_copied(source: str, target: str) -> None:
+    with closing(sqlite3.connect(source)) as store, store:
+        store.execute("""UPDATE chunks SET "values" = x'00' WHERE count > 1000""")
+    damaged, copied = copy_experiments(source, target)
+    assert isinstance(damaged.failure, StorageFormatError)
+    assert copied.failure is None
+    assert contents(source, 'other') == contents(target, 'other')
+
+
+def test_after_a_rewind_the_command_says_what_to_do_and_copies_the_others(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / 'target.db')
+    assert syncing.sync(source, target) == 0
+    with Experiment('all', storage=source) as exp:
+        exp.rewind(50_000, 'many')
+    with Experiment('other', storage=source) as exp:
+        exp['x'].log(2.0)
+    capsys.readouterr()
+    assert syncing.sync(source, target) == 1
+    told = capsys.readouterr()
+    assert told.out == 'other: 1 variables, 1 points were new\n'
+    assert "'many' has 100000 points there, and only 50001 here" in told.err
+    assert 'a rewind or a deletion' in told.err
+    assert f'(neptune-async delete all --storage {target}) and sync again' in told.err
+    assert told.err.endswith('1 of 2 experiments were not copied\n')
+    delete_experiment('all', target)
+    assert syncing.sync(source, target) == 0
+    assert contents(source) == contents(target)
 
 
 def test_what_cannot_be_copied_is_told(source: str, target: str, tmp_path: Path) -> None:
