@@ -491,6 +491,9 @@ def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]
 def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
     """Delete an experiment with all that it holds.
 
+    Another process that still logs to it makes it anew, with what it logs from then on, and warns
+    of that in the log ``neptune_async``.
+
     :param storage: as for ``Experiment``.
     :raises ExperimentNotFoundError: there is none of that name.
     :raises StorageError: it is open in this process, or the store fails.

@@ -452,7 +452,13 @@ class ExperimentState:
             self._variables.withhold_keys()
 
     def adopt(self, record: ExperimentRecord) -> None:
-        """Know the experiment as a write has left it."""
+        """Know the experiment as a write has left it; warn if that has made it anew."""
+        if record.id != self.id:
+            logger.warning(
+                'experiment %r was deleted by another process; it goes on anew, with what is '
+                'logged from now on',
+                self.name,
+            )
         self.id, self.epoch = record.id, record.epoch
 
     def bring_variables(self, part: Part) -> None:

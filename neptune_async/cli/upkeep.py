@@ -37,7 +37,11 @@ _RECOVER = 'run: neptune-async recover'
 @click.option('-y', '--yes', is_flag=True, help='Do not ask.')
 @storage_option
 def delete(name: str, path: str | None, yes: bool, storage: str | None) -> None:
-    """Delete an experiment with all that it holds, or only what is at and below PATH."""
+    """Delete an experiment with all that it holds, or only what is at and below PATH.
+
+    A process that still logs to the experiment is not stopped: it makes it anew, with what it
+    logs from then on, and a warning in its log says so.
+    """
     with opened(storage) as store:
         experiment = store.find(name)
         if path is not None:

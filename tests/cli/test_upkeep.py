@@ -31,6 +31,29 @@ def test_delete_asks_first(run: CommandLine, store: Path) -> None:
     assert list_experiments(store) == ['digits-1']
 
 
+@pytest.mark.parametrize('kind', ['sqlite', 'postgres'])
+def test_who_logs_to_an_experiment_that_another_process_deletes_is_told_once(
+    run: CommandLine, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    url = run.folder / 'runs.db'
+    if kind == 'postgres':
+        url = request.getfixturevalue('postgres').url()
+    with Experiment('digits', storage=url, echo=False) as exp:
+        exp['loss'].extend([0.5, 0.25])
+        exp['lr'].assign(0.1)
+        exp.flush()
+        assert run('delete', 'digits', '--yes', '--storage', url).code == 0
+        for value in (1.0, 2.0):
+            exp['loss'].log(value)
+            exp.flush()
+        exp['lr'].assign(0.2)
+        assert exp['loss'].all() == [1.0, 2.0]
+    told = [record.getMessage() for record in caplog.records if 'deleted' in record.message]
+    (warning,) = told
+    assert "'digits' was deleted by another process; it goes on anew" in warning
+    assert 'warning in its log' in run('delete', '--help').out
+
+
 def test_delete_makes_no_store(run: CommandLine) -> None:
     assert run('delete', 'a', '--storage', 'new/runs.db', '--yes').code == 2
     assert not (run.folder / 'new').exists()
