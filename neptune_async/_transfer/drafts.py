@@ -50,7 +50,8 @@ class Draft:
 
     :param known: the experiment's variables by path; those that are new are added to it.
     :param draw: gives the next id for a new variable.
-    :ivar refused: rows that were left out, by what is to be said of them.
+    :ivar refused: rows that cannot be stored, by what is to be said of them.
+    :ivar left_out: rows of a kind that has no form here, likewise.
     :ivar notes: rows that are there and not quite as they were, by what is to be said of them.
     """
 
@@ -58,6 +59,7 @@ class Draft:
         self, experiment_id: int, name: str, known: dict[str, Variable], draw: Callable[[], int]
     ) -> None:
         self.refused: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self._experiment_id = experiment_id
         self._name = name
@@ -149,6 +151,10 @@ class Draft:
     def refuse(self, path: str, why: object, rows: int = 1) -> None:
         """Leave rows out."""
         self.refused[f'{self._name}: {path!r}: {why}'] += rows
+
+    def leave_out(self, kind: str) -> None:
+        """Count a row of a kind that has no form here."""
+        self.left_out[kind] += 1
 
     def note(self, what: str, rows: int) -> None:
         """Count rows of which there is something to be known."""

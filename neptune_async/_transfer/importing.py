@@ -37,13 +37,13 @@ class Rows(Generic[Run]):
     """Rows of a file that follow each other and are of one run, not converted yet.
 
     :ivar kinds: how many there are of each kind, by the words of the file.
-    :ivar fill: adds the rows to a draft, but for some at the beginning.
+    :ivar fill: adds the rows from one index up to another to a draft.
     """
 
     run: Run
     count: int
     kinds: Mapping[str, int]
-    fill: Callable[[Draft, int], None]
+    fill: Callable[[Draft, int, int], None]
 
 
 class RowFile(Protocol[Run]):
@@ -65,7 +65,9 @@ class Report:
     :ivar stored: how many of them were stored by this import.
     :ivar known: how many were there already, from an import that was interrupted or complete.
     :ivar kinds: how many rows there are of each kind.
-    :ivar refused: how many rows could not be stored, by what is to be said of them.
+    :ivar refused: how many rows could not be stored, by this import or before, by what is to be
+        said of them.
+    :ivar left_out: how many rows are of a kind that has no form here, likewise.
     :ivar notes: how many were stored and are not quite as they were, or as we have it, by what is
         to be said of them.
     """
@@ -76,6 +78,7 @@ class Report:
     experiments: set[str] = field(default_factory=set)
     kinds: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
 
 
@@ -180,15 +183,24 @@ class Importer(Generic[Run]):
     def _take(self, file: RowFile[Run], rows: Rows[Run], target: _Target) -> None:
         skip = min(rows.count, target.stored - target.seen)
         target.seen += rows.count
-        self.report.known += skip
-        if skip == rows.count:
-            return
-        experiment = target.experiment
+        if skip:
+            # Only to tell what was refused: each time, since it still is not there.
+            draft = self._draft(rows, target.experiment, 0, skip)
+            self.report.known += skip - self._absent(draft)
+        if skip < rows.count:
+            draft = self._draft(rows, target.experiment, skip, rows.count)
+            self._store_draft(file, draft, target)
+            self.report.stored += rows.count - skip - self._absent(draft)
+
+    def _draft(self, rows: Rows[Run], experiment: ExperimentRecord, start: int, stop: int) -> Draft:
         draft = Draft(experiment.id, experiment.name, self._variables(experiment), self._draw)
-        rows.fill(draft, skip)
-        part = draft.part()
-        batch = Batch(_writer(file, experiment, target.stored), 2 * target.seen, [part])
-        receipt = self._store.store(batch)
+        rows.fill(draft, start, stop)
+        return draft
+
+    def _store_draft(self, file: RowFile[Run], draft: Draft, target: _Target) -> None:
+        experiment = target.experiment
+        writer = _writer(file, experiment, target.stored)
+        receipt = self._store.store(Batch(writer, 2 * target.seen, [draft.part()]))
         record = receipt.experiments.get(experiment.id)
         if record is not None and record.id != experiment.id:
             raise StorageError(
@@ -198,9 +210,13 @@ class Importer(Generic[Run]):
             draft.refuse(rejection.path, rejection.reason, rejection.count)
         self._touched.add(experiment.id)
         target.stored = target.seen
+
+    def _absent(self, draft: Draft) -> int:
+        """Report what is to be said of a draft's rows; return how many of them are not stored."""
         self.report.refused.update(draft.refused)
+        self.report.left_out.update(draft.left_out)
         self.report.notes.update(draft.notes)
-        self.report.stored += rows.count - skip - draft.refused.total()
+        return draft.refused.total() + draft.left_out.total()
 
     def _note_namespaces(self, experiment: ExperimentRecord) -> None:
         """Tell of variables that are namespaces, too, which others allow."""

@@ -99,9 +99,9 @@ def batches(rows: Iterable[Row], decode: Decode) -> Iterator[Rows[str]]:
             yield Rows(experiment, len(batch), kinds, partial(_fill, batch, decode))
 
 
-def _fill(batch: list[Row], decode: Decode, draft: Draft, skip: int) -> None:
+def _fill(batch: list[Row], decode: Decode, draft: Draft, start: int, stop: int) -> None:
     floats: list[Row] = []
-    for row in batch[skip:]:
+    for row in batch[start:stop]:
         if row.container == 'series' and row.content == 'float' and row.step is not None:
             floats.append(row)
         elif row.path is not None:

@@ -198,11 +198,11 @@ class ExportFile:
 # ── Rows to operations ───────────────────────────────────────────────────────
 
 
-def _fill(table: Any, contents: Mapping[str, Content], draft: Draft, skip: int) -> None:
-    rest = table.slice(skip)
-    kinds = _kinds(rest)
+def _fill(table: Any, contents: Mapping[str, Content], draft: Draft, start: int, stop: int) -> None:
+    part = table.slice(start, stop - start)
+    kinds = _kinds(part)
     for kind in pc.unique(kinds).to_pylist():
-        rows = rest.filter(pc.equal(kinds, kind)).combine_chunks()
+        rows = part.filter(pc.equal(kinds, kind)).combine_chunks()
         fill = _FILLS.get(kind)
         if fill is None:
             for path in rows['attribute_path'].to_pylist():

@@ -94,11 +94,11 @@ class EventFile:
                 yield _Value(value.tag, kind, event.step, event.wall_time, value.tensor)
 
 
-def _fill(values: list[_Value], draft: Draft, skip: int) -> None:
+def _fill(values: list[_Value], draft: Draft, start: int, stop: int) -> None:
     floats: list[tuple[str, float, float, float]] = []
-    for value in values[skip:]:
+    for value in values[start:stop]:
         if value.kind not in (scalars.PLUGIN_NAME, texts.PLUGIN_NAME):
-            draft.note(f'values of {value.kind} were left out: only scalars and texts are kept', 1)
+            draft.leave_out(f'values of {value.kind}: only scalars and texts are kept')
         elif abs(value.step) > MAX_STEP:
             draft.refuse(value.tag, 'a step is beyond 2**53')
         elif value.kind == texts.PLUGIN_NAME:

@@ -133,6 +133,7 @@ def _tell(report: Report, as_json: bool) -> None:
                 'stored': report.stored,
                 'known': report.known,
                 'refused': report.refused.total(),
+                'left_out': report.left_out,
                 'experiments': sorted(report.experiments),
                 'kinds': report.kinds,
                 'reasons': report.refused,
@@ -147,6 +148,7 @@ def _tell(report: Report, as_json: bool) -> None:
     for kind, count in sorted(report.kinds.items()):
         click.echo(f'{count:>14,}  {kind}')
     list_reasons('as near as can be', report.notes)
+    list_reasons('left out', report.left_out)
     list_reasons('not stored', report.refused)
 
 

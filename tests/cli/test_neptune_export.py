@@ -165,10 +165,26 @@ def test_what_cannot_be_stored_is_left_out_counted_and_told(run: CommandLine) ->
     assert done.code == 1
     assert (done.json['read'], done.json['stored'], done.json['refused']) == (7, 3, 4)
     assert sum(done.json['notes'].values()) == 1
+    again = run('import', 'neptune-export', 'export', '--storage', STORE, '--json')
+    assert again.code == 1  # they are not there, however often that was said
+    assert again.json == {**done.json, 'stored': 0, 'known': 3}
     told = run('import', 'neptune-export', 'export', '--storage', 'other.db').err
     assert "'a': the variable at that path is of type Atom of int" in told
     assert 'control character' in told and "'artifact' are not known" in told
     assert experiment_contents(run.folder / STORE, 'RUN-1')['b'][2] == f'[(0, {START}, 3.0)]'
+
+
+def test_what_was_refused_before_an_interruption_is_told_by_the_import_that_goes_on(
+    run: CommandLine,
+) -> None:
+    artifact = {**atom('z', 'string', 'x'), 'attribute_type': 'artifact'}
+    write(run.folder / 'export', [artifact, atom('a', 'int', 1)])
+    run('import', 'neptune-export', 'export', '--storage', STORE)
+    write(run.folder / 'export', [artifact, atom('b', 'int', 2)], part=1)
+    done = run('import', 'neptune-export', 'export', '--storage', STORE, '--json')
+    assert done.code == 1
+    counts = [done.json[what] for what in ('read', 'stored', 'known', 'refused')]
+    assert counts == [4, 1, 1, 2]
 
 
 @pytest.mark.parametrize('is_deeper_first', [False, True])

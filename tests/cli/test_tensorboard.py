@@ -66,13 +66,25 @@ def test_scalars_and_texts_of_several_runs_are_taken_in(run: CommandLine) -> Non
     done = run('import', 'tensorboard', 'logs', '--storage', STORE, '--json')
     assert done.code == 0
     assert done.json['kinds'] == {'scalars': 12_002, 'text': 1, 'images': 1}
-    assert sum(done.json['notes'].values()) == 1
     store = run.folder / STORE
     assert sorted(list_experiments(store)) == ['a', 'b/c', 'logs']
     loss = points(store, 'a', 'train/loss')
     assert loss == [(step, 1_700_000_000.25 + step, step / 2) for step in range(12_000)]
     assert points(store, 'a', 'notes') == [(3, 1_700_000_000.25, 'ünïcode')]
     assert points(store, 'b/c', 'loss') == [(5, 1_700_000_005.25, 0.5)]
+
+
+def test_what_has_no_form_is_left_out_and_counted_apart_each_time(run: CommandLine) -> None:
+    file = run.folder / 'logs' / 'a' / 'events.out.tfevents.1.host'
+    write(file, scalar('loss', 0, 0.5), image('x'), image('x'))
+    command = ['import', 'tensorboard', 'logs', '--storage', STORE, '--json']
+    for stored, known in ((1, 0), (0, 1)):
+        done = run(*command)
+        counts = [done.json[what] for what in ('read', 'stored', 'known', 'refused', 'notes')]
+        assert (done.code, counts) == (0, [3, stored, known, 0, {}])
+        assert done.json['left_out'] == {'values of images: only scalars and texts are kept': 2}
+    told = run(*command[:-1])
+    assert 'left out: 2\n' in told.err
 
 
 def test_of_a_run_that_goes_on_only_what_is_new_is_taken_in(run: CommandLine) -> None:
