@@ -24,7 +24,7 @@ from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.paths import checked_name, namespaces_of
 from neptune_async._storage.base import ExperimentRecord
 from neptune_async._transfer.drafts import Draft
-from neptune_async.exceptions import InvalidNameError, StorageError
+from neptune_async.exceptions import InvalidNameError, StorageError, StorageFormatError
 
 BATCH_ROWS = 2**15
 """Rows that are stored at a time, at most: what is lost by a kill is read again."""
@@ -54,7 +54,10 @@ class RowFile(Protocol[Run]):
         """What tells it from other files, wherever it is."""
 
     def read(self) -> Iterator[Rows[Run]]:
-        """Yield its rows, at most ``BATCH_ROWS`` at a time."""
+        """Yield its rows, at most ``BATCH_ROWS`` at a time.
+
+        :raises StorageFormatError: it is damaged from there on.
+        """
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class Report:
     refused: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ class Importer(Generic[Run]):
         met: dict[int, ExperimentRecord] = {}
         for file in files:
             targets: dict[Run, _Target] = {}
-            for rows in file.read():
+            for rows in self._read(file):
                 self.report.read += rows.count
                 self.report.kinds.update(rows.kinds)
                 target = self._target(file, files, rows.run, targets)
@@ -136,6 +140,13 @@ class Importer(Generic[Run]):
             self._store.tidy()
         for experiment in met.values():
             self._note_namespaces(experiment)
+
+    def _read(self, file: RowFile[Run]) -> Iterator[Rows[Run]]:
+        """Yield the rows of a file; one that is damaged keeps no other from being taken in."""
+        try:
+            yield from file.read()
+        except StorageFormatError as damage:
+            self.report.damaged.append(str(damage))
 
     def _target(
         self,

@@ -7,6 +7,7 @@ experiment's name. A tag is a variable's path. All points are read, none is samp
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,11 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard import data_compat, dataclass_compat
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto import event_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.plugins.text import metadata as texts
-from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 from tensorboard.util import tensor_util
 
 from neptune_async._model.values import MAX_STEP
@@ -29,11 +31,15 @@ from neptune_async._transfer.drafts import Draft
 from neptune_async._transfer.holdings import Held
 from neptune_async._transfer.importing import BATCH_ROWS, Rows
 from neptune_async._transfer.names import folder_below, unfinished
+from neptune_async.exceptions import StorageFormatError
 
 _FIRST_BYTES = 32
 """Bytes at the beginning of a file that tell it from others: the time at which it was begun is
 among them.
 """
+_RECORD_HEAD = struct.Struct('<QI')
+"""A record's length and the checksum of that; behind the record is a checksum of 4 bytes."""
+_RECORD_FRAME = _RECORD_HEAD.size + 4
 
 
 def find_files(folder: Path) -> list[list[EventFile]]:
@@ -70,6 +76,7 @@ class EventFile:
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
         self._name = run
+        self._size = self._end = 0  # how large it was when it was read, and how far that came
 
     @cached_property
     def identity(self) -> bytes:
@@ -78,20 +85,50 @@ class EventFile:
             return os.fsencode(self._path.name) + file.read(_FIRST_BYTES)
 
     def read(self) -> Iterator[Rows[str]]:
-        """Yield its values in batches."""
+        """Yield its values in batches.
+
+        :raises StorageFormatError: it is damaged; what comes before that was yielded.
+        """
         values = self._values()
         while batch := [*islice(values, BATCH_ROWS)]:
             kinds = Counter(value.kind for value in batch)
             yield Rows(self._name, len(batch), kinds, partial(_fill, batch))
+        self._require_whole()
 
     def _values(self) -> Iterator[_Value]:
         kinds: dict[str, str] = {}  # what the first value of a tag says holds for all
-        for event in EventFileLoader(str(self._path)).Load():
+        for event in self._events():
             for value in event.summary.value:
                 if value.metadata.plugin_data.plugin_name:
                     kinds[value.tag] = value.metadata.plugin_data.plugin_name
                 kind = kinds.get(value.tag, 'unknown')
                 yield _Value(value.tag, kind, event.step, event.wall_time, value.tensor)
+
+    def _events(self) -> Iterator[Any]:
+        """Yield events as TensorBoard's ``EventFileLoader`` does, and note how far that came."""
+        self._size, self._end = self._path.stat().st_size, 0
+        first_metadata: dict[str, Any] = {}
+        for record in RawEventFileLoader(str(self._path)).Load():
+            self._end += _RECORD_FRAME + len(record)
+            event = data_compat.migrate_event(event_pb2.Event.FromString(record))
+            yield from dataclass_compat.migrate_event(event, first_metadata)
+
+    def _require_whole(self) -> None:
+        """Refuse what the reader came to no end of. It stops at a record whose checksum differs as
+        it does at one that is still being written.
+        """
+        left = self._size - self._end
+        if left < _RECORD_HEAD.size:
+            return
+        with self._path.open('rb') as file:
+            file.seek(self._end)
+            head = file.read(_RECORD_HEAD.size)
+        length, checksum = _RECORD_HEAD.unpack(head)
+        if masked_crc32c(head[:8]) != checksum or _RECORD_FRAME + length <= left:
+            raise StorageFormatError(
+                f'{self._path} is damaged at byte {self._end:,} of {self._size:,}; nothing behind '
+                'that was taken in'
+            )
 
 
 def _fill(values: list[_Value], draft: Draft, start: int, stop: int) -> None:

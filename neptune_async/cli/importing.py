@@ -120,9 +120,10 @@ def _import(
         except StorageError as error:
             failure = error
     _tell(importer.report, as_json)
-    if failure is not None:
-        complain(f'{failure}; what was stored is left out when the same command is run again')
-    return FAILED if failure or importer.report.refused else OK
+    failures = [*importer.report.damaged, *([str(failure)] if failure else [])]
+    for one in failures:
+        complain(f'{one}; what was stored is left out when the same command is run again')
+    return FAILED if failures or importer.report.refused else OK
 
 
 def _tell(report: Report, as_json: bool) -> None:
@@ -138,6 +139,7 @@ def _tell(report: Report, as_json: bool) -> None:
                 'kinds': report.kinds,
                 'reasons': report.refused,
                 'notes': report.notes,
+                'damaged': report.damaged,
             }
         )
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.text import metadata as texts
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -103,6 +104,28 @@ def test_of_a_run_that_goes_on_only_what_is_new_is_taken_in(run: CommandLine) ->
     assert run(*command).json['stored'] == 0
     losses = [value for _, _, value in points(run.folder / STORE, 'a', 'loss')]
     assert losses == [0.5, 0.25, 0.125, 0.0625]
+
+
+@pytest.mark.parametrize(('place', 'kept'), [('value', 1), ('length', 1), ('beginning', 0)])
+def test_a_damaged_file_is_told_with_the_place_and_what_is_whole_is_taken_in(
+    run: CommandLine, place: str, kept: int
+) -> None:
+    damaged = run.folder / 'logs' / 'a' / 'events.out.tfevents.1.host'
+    write(damaged, scalar('loss', 0, 0.5))
+    whole = damaged.stat().st_size if kept else 0
+    write(damaged, scalar('loss', 1, 0.25), scalar('loss', 2, 0.125))
+    content = damaged.read_bytes()
+    where = {'value': whole + 20, 'length': whole + 1, 'beginning': 13}[place]
+    damaged.write_bytes(content[:where] + bytes([content[where] ^ 0xFF]) + content[where + 1 :])
+    write(damaged.parent.with_name('b') / 'events.out.tfevents.2.host', scalar('loss', 3, 1.0))
+    command = ['import', 'tensorboard', 'logs', '--storage', STORE, '--json']
+    told = f'logs/a/{damaged.name} is damaged at byte {whole:,} of {len(content):,}'
+    for stored in (kept + 1, 0):  # told again, as long as it is so
+        done = run(*command)
+        assert (done.code, done.json['stored']) == (1, stored)
+        assert [one[: len(told)] for one in done.json['damaged']] == [told]
+        assert told in done.err
+    assert [value for _, _, value in points(run.folder / STORE, 'b', 'loss')] == [1.0]
 
 
 def test_a_folder_without_event_files_is_one_line(run: CommandLine) -> None:
