@@ -154,11 +154,20 @@ class ExportFile:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The runs that the file has rows of, in the order of their first rows."""
+        """The runs that the file has rows of, in the order of their first rows.
+
+        :raises StorageFormatError: rows are of no run.
+        """
         with readable(self._path), pq.ParquetFile(self._path) as file:
             table = file.read(columns=['project_id', 'run_id'])
         found = table.group_by(['project_id', 'run_id'], use_threads=False).aggregate([])
-        return [Run(row['project_id'], row['run_id']) for row in found.to_pylist()]
+        runs = [Run(row['project_id'], row['run_id']) for row in found.to_pylist()]
+        if not all(isinstance(run.id, str) for run in runs):
+            raise StorageFormatError(
+                f'{self._path} has rows without a run_id, which names the experiment; export it '
+                'again, or leave it out'
+            )
+        return runs
 
     def read(self) -> Iterator[Rows[Run]]:
         """Yield the rows; of a row group, which is in memory as a whole, a batch at a time."""

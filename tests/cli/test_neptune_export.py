@@ -10,6 +10,8 @@ from contextlib import closing
 from datetime import timezone
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from neptune_async import Experiment, delete_experiment, list_experiments
@@ -212,6 +214,18 @@ def test_an_attribute_that_is_a_namespace_too_is_kept_and_told(
         assert exp.to_dict() == {'loss': {'': 0.5, 'train': {'': 0.25, 'kind': 'mean'}}}
     shown = run('show', 'RUN-1', '--json', '--storage', STORE).json['variables']
     assert [v['path'] for v in shown] == ['loss', 'loss/train', 'loss/train/kind']
+
+
+def test_rows_of_no_run_are_one_line_that_names_the_file(run: CommandLine) -> None:
+    file = write(run.folder / 'export', EVERY_TYPE)
+    table = pq.read_table(file)
+    place = table.schema.get_field_index('run_id')
+    for value in (None, 7):
+        column = pa.array([value] * len(table), pa.string() if value is None else pa.int64())
+        pq.write_table(table.set_column(place, 'run_id', column), file)
+        refused = run('import', 'neptune-export', 'export', '--storage', STORE)
+        assert (refused.code, refused.out, refused.err.count('\n')) == (2, '', 1)
+        assert f'{file.name} has rows without a run_id' in refused.err
 
 
 def test_what_is_no_export_is_one_line(run: CommandLine) -> None:
