@@ -39,21 +39,25 @@ class Cell:
 
 
 def drawn(lines: Sequence[Line], width: int, height: int) -> list[list[Cell]] | None:
-    """Return the rows of a chart with its axes; None if there is no point to draw."""
+    """Return the rows of a chart with its axes; None if there is no point to draw.
+
+    :param width: characters of a row; a row is longer where that has no room for a curve.
+    """
     points = [point for line in lines for point in line.points()]
     if not points:
         return None
     steps, values = zip(*points, strict=True)
     across, down = _Scale(min(steps), max(steps)), _Scale(max(values), min(values))
-    plot = _plotted(lines, across, down, width - _AXIS - 1, height)
+    columns = max(1, width - _AXIS - 1)
+    plot = _plotted(lines, across, down, columns, height)
     rows = []
     for number, row in enumerate(plot):
         is_end = number in (0, height - 1)
         label = f'{down.at(number / max(1, height - 1)):.4g}' if is_end else ''
         rows.append([*map(Cell, f'{label:>{_AXIS}}│'), *row])
-    rows.append([*map(Cell, ' ' * _AXIS + '└' + '─' * (width - _AXIS - 1))])
+    rows.append([*map(Cell, ' ' * _AXIS + '└' + '─' * columns)])
     low, high = f'{across.low:.6g}', f'{across.high:.6g}'
-    rows.append([*map(Cell, ' ' * (_AXIS + 1) + low + f'{high:>{width - _AXIS - 1 - len(low)}}')])
+    rows.append([*map(Cell, ' ' * (_AXIS + 1) + low + f'{high:>{max(0, columns - len(low))}}')])
     return rows
 
 

@@ -96,3 +96,12 @@ def test_a_chart_takes_any_floats() -> None:
     assert len(rows) == 7 and {len(row) for row in rows} == {40}
     constant = characters(drawn([Line('x', [3], [1.0]), Line('y', [3], [1.0])], 40, 5))
     assert sum('b' in row for row in constant) == 1
+
+
+def test_a_chart_has_any_width(run: CommandLine, curves: Path) -> None:
+    lines = [Line('x', [0, 1], [0.5, 0.25]), Line('y', [0, 1], [0.5, 0.25])]
+    for width in range(14):
+        for some in (lines, lines[:1]):
+            assert len(characters(drawn(some, width, 5))) == 7
+    narrow = run('plot', 'curve-*', 'sine', COLUMNS='5')
+    assert (narrow.code, narrow.err) == (0, '')
