@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,8 @@ _HEIGHT = 20
 _DRAWN_POINTS = 1000
 """Points of a curve that are drawn, at most: more than any terminal has columns."""
 _FILE_POINTS = 5000
+_NO_GLYPH = r'Glyph \d+ '
+"""How matplotlib begins to say that a font lacks a character."""
 
 
 @verb()
@@ -192,9 +197,25 @@ def _draw_file(lines: Sequence[Line], out: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     try:
-        figure.savefig(out, dpi=150)
+        with _missing_characters_told():
+            figure.savefig(out, dpi=150)
     except OSError as error:
         raise click.UsageError(f'{out} cannot be written: {error.strerror}') from error
+
+
+@contextmanager
+def _missing_characters_told() -> Iterator[None]:
+    """Say once, and not by a warning each, that matplotlib has no font with some characters."""
+    with warnings.catch_warnings(record=True) as met:
+        yield
+    others = [warning for warning in met if not re.match(_NO_GLYPH, str(warning.message))]
+    if len(others) < len(met):
+        click.echo(
+            'matplotlib has no font with all characters of the names; boxes are drawn for those',
+            err=True,
+        )
+    for other in others:
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
 
 
 # ── Names and paths ──────────────────────────────────────────────────────────

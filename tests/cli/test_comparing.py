@@ -105,3 +105,13 @@ def test_a_chart_has_any_width(run: CommandLine, curves: Path) -> None:
             assert len(characters(drawn(some, width, 5))) == 7
     narrow = run('plot', 'curve-*', 'sine', COLUMNS='5')
     assert (narrow.code, narrow.err) == (0, '')
+
+
+def test_characters_that_no_font_has_are_told_once(run: CommandLine, tmp_path: Path) -> None:
+    with Experiment('日本語', storage=tmp_path / 'runs.db', echo=False) as exp:
+        exp['损失'].extend([0.5, 0.25])
+    drawn = run('plot', '日本語', '损失', '-o', 'x.png', '--storage', 'runs.db')
+    assert drawn.code == 0
+    assert drawn.err == (
+        'matplotlib has no font with all characters of the names; boxes are drawn for those\n'
+    )
