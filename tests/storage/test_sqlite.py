@@ -24,17 +24,21 @@ from neptune_async import (
     fetch_metrics,
     list_experiments,
 )
+from neptune_async._engine.spill import write_spill
 from neptune_async._model.operations import (
     Assign,
     Batch,
     CreateVariable,
+    Part,
     Variable,
     point_key,
 )
+from neptune_async._model.values import encode
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
 from neptune_async._storage.sqlite import storage as storage_module
 from neptune_async._storage.sqlite.compaction import compact_log
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async.cli import bare
 from neptune_async.exceptions import RejectedOperationsError, StorageError, StorageFormatError
 
 from .batches import part, values
@@ -102,12 +106,32 @@ def test_a_store_names_itself(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_a_store_that_is_gone_with_something_left_to_store_says_where_that_is_and_what_to_do(
+    path: Path,
+) -> None:
+    folder = path.with_name(f'{path.name}.spilled')
+    operations = [CreateVariable(Variable(1, 'x', 'atom', 'int')), Assign(1, 'int', encode(7))]
+    folder.mkdir()
+    write_spill(folder, [Batch(bytes(16), 1, [Part(1, 'a', None, operations)])])
+    with pytest.raises(StorageError) as raised:
+        list_experiments(path)
+    assert f'what was not stored in it yet is in {folder}' in str(raised.value)
+    assert f'python -m neptune_async recover --storage {path}' in str(raised.value)
+    assert not path.exists()
+    assert bare.run(['recover', '--storage', str(path)]) == 0
+    with Experiment('a', storage=path, mode='read') as exp:
+        assert exp['x'].read() == 7
+
+
 def test_a_store_that_cannot_be_opened_says_where_and_why(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r'missing\.db: there is no such file'):
         list_experiments(tmp_path / 'missing.db')
     with pytest.raises(StorageError, match=r'missing\.db: there is no such file'):
         compare(storage=tmp_path / 'missing.db')
     assert not (tmp_path / 'missing.db').exists()
+    (tmp_path / 'missing.db.spilled').mkdir()
+    with pytest.raises(StorageError, match='no such file; name one, or log to it first'):
+        list_experiments(tmp_path / 'missing.db')
     with pytest.raises(StorageError, match='it is a folder'):
         Experiment('a', storage=tmp_path)
     (tmp_path / 'file').write_text('')

@@ -97,7 +97,7 @@ class SQLiteStorage:
 
     @property
     def spill_folder(self) -> Path | None:
-        return None if self._path == MEMORY else Path(f'{self._path}.spilled').absolute()
+        return None if self._path == MEMORY else _spill_folder(self._path)
 
     async def open(self, *, writable: bool) -> None:
         await self.close()
@@ -421,6 +421,13 @@ def _why_unopened(path: str) -> str | None:
     if not os.path.exists(file):
         if os.path.isdir(file.parent) and not os.access(file.parent, os.W_OK):
             return f'the folder {file.parent} is not writable'
+        folder = _spill_folder(path)
+        if any(folder.glob('*.spill')) or any(folder.glob('*.journal')):
+            return (
+                f'there is no such file, but what was not stored in it yet is in {folder}: put the '
+                'file back in its place, or make a new one with that only: python -m neptune_async '
+                f'recover --storage {path}'
+            )
         return f'there is no such file; {_suggested_file(file)}'
     if os.path.isdir(file):
         return 'it is a folder; name a file in it'
@@ -434,9 +441,13 @@ def _why_unopened(path: str) -> str | None:
     return None
 
 
+def _spill_folder(path: str) -> Path:
+    return Path(f'{path}.spilled').absolute()
+
+
 def _suggested_file(file: Path) -> str:
     folder = file.parent
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     stores = [name for name in names if not name.endswith(('-wal', '-shm'))]
     return messages.suggestion(file.name, stores, 'name one, or log to it first')
 
