@@ -66,12 +66,22 @@ class JsonLines:
         with self._path.open('rb') as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield _json_row(**json.loads(line.decode('utf-8', _ERRORS)))
+                    yield _json_row(json.loads(line.decode('utf-8', _ERRORS)))
+                except json.JSONDecodeError as error:
+                    why = f'it is no JSON: {error.msg} at character {error.pos + 1}'
+                    raise _damaged(self._path, number, why) from error
                 except (ValueError, TypeError) as error:
                     raise _damaged(self._path, number, error) from error
 
 
-def _json_row(**fields: Any) -> Row:
+def _json_row(fields: Any) -> Row:
+    if not isinstance(fields, dict):
+        raise TypeError(f'it is a JSON {type(fields).__name__}, and no object')
+    for name in fields:
+        if name not in COLUMNS:
+            raise ValueError(f'there is no column {name!r}')
+    if 'experiment' not in fields:
+        raise ValueError('it has no experiment')
     row = Row(**fields)
     for name in ('experiment', 'path', 'container', 'content'):
         text = getattr(row, name)
@@ -140,6 +150,8 @@ class Csv:
                 next(reader)
                 try:
                     for fields in reader:
+                        if len(fields) != len(COLUMNS):
+                            raise ValueError(f'it has {len(fields)} fields, not {len(COLUMNS)}')
                         yield _csv_row(*fields)
                 except (ValueError, TypeError, csv.Error) as error:
                     raise _damaged(self._path, reader.line_num, error) from error
@@ -271,5 +283,5 @@ def readable(path: Path) -> Iterator[None]:
         raise StorageFormatError(f'{path} cannot be read: {error}') from error
 
 
-def _damaged(path: Path, line: int, error: Exception) -> StorageFormatError:
-    return StorageFormatError(f'{path}: line {line:,} is no row of an export: {error}')
+def _damaged(path: Path, line: int, why: object) -> StorageFormatError:
+    return StorageFormatError(f'{path}: line {line:,} is no row of an export: {why}')

@@ -82,6 +82,8 @@ def export_verb(
         raise click.UsageError(f'--format {form} needs --out: the file or folder to make')
     if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise click.UsageError(f'{out} is there already; name another, or say --force')
+    if out is not None and form in _FILES and not out.parent.is_dir():
+        raise click.UsageError(f'{out} cannot be written: there is no folder {out.parent}')
     with told_when_interrupted(_left_by_export(form, out)), opened(storage) as store:
         names = chosen_names(store, name) if name else None
         experiments = store.ask(lambda storage: storage.find_experiments(names))
@@ -94,7 +96,10 @@ def export_verb(
                 return OK
             except BrokenPipeError:
                 raise
-            except (OSError, UnsupportedValueError) as error:
+            except OSError as error:
+                complain(f'{out or "stdout"} cannot be written: {error.strerror or error}')
+                return FAILED
+            except UnsupportedValueError as error:
                 complain(f'the export failed: {error}')
                 return FAILED
 
