@@ -88,10 +88,13 @@ class Connection:
         """Open the store, and make it if it is not there."""
         await self.open(writable=True)
 
-    async def make_experiment(self, name: str) -> ExperimentRecord:
-        """Return the experiment of a name; make it, and the store, if there is none."""
+    async def make_experiment(self, name: str, created: float | None = None) -> ExperimentRecord:
+        """Return the experiment of a name; make it, and the store, if there is none.
+
+        :param created: as for ``Storage.create_experiment``.
+        """
         await self.open(writable=True)
-        return await found_or_made(self._storage, name)
+        return await found_or_made(self._storage, name, created)
 
     async def store(self, batch: Batch) -> Receipt:
         """Store a batch that comes from no queue and brings its variables along; twice is once."""

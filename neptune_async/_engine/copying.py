@@ -28,6 +28,7 @@ from neptune_async._model.operations import (
 from neptune_async._storage import registry
 from neptune_async._storage.base import (
     ExperimentRecord,
+    ExperimentSummary,
     StaleEpoch,
     Storage,
     VariableConflict,
@@ -159,10 +160,11 @@ class _Copying:
                 return self.copied
 
     async def _catch_up(self) -> None:
-        found = await attempt(self.source.find_experiment, self.name)
-        if found is None:
+        matching = await attempt(self.source.find_experiments, [self.name])
+        if not matching:
             raise messages.experiment_not_found(self.name, self.source.location, ())
-        self.record = await found_or_made(self.target, self.name)
+        (found,) = matching
+        self.record = await found_or_made(self.target, self.name, found.created)
         writer = hashlib.sha256(b'neptune_async copy\0' + self.name.encode()).digest()[:16]
         # Before what is there is looked at: whoever writes in between takes the number away.
         self._begin(writer, await attempt(self.target.last_batch, writer) + 1)
@@ -179,7 +181,7 @@ class _Copying:
     # ── Variables ────────────────────────────────────────────────────────────
 
     async def _copy_variable(
-        self, found: ExperimentRecord, variable: Variable, there: Variable | None
+        self, found: ExperimentSummary, variable: Variable, there: Variable | None
     ) -> None:
         if there is None:
             own = Variable(self.ids.draw(), variable.path, variable.container, variable.content)
@@ -205,7 +207,7 @@ class _Copying:
                 f'{variable.container} of {variable.content}',
             )
 
-    async def _copy_atom(self, found: ExperimentRecord, own: Variable, *, is_new: bool) -> None:
+    async def _copy_atom(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
         read = await attempt(self.source.read_atom, found.id, own.path)
         variable, value = read or (own, None)
         if value is None:
@@ -213,7 +215,7 @@ class _Copying:
         if is_new or await attempt(self.target.read_atom, self.record.id, own.path) != (own, value):
             self._part.operations.append(Assign(own.id, variable.content, value))
 
-    async def _copy_set(self, found: ExperimentRecord, own: Variable, *, is_new: bool) -> None:
+    async def _copy_set(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
         read = await attempt(self.source.read_set, found.id, own.path)
         if read is None:
             return
@@ -222,7 +224,7 @@ class _Copying:
         if there is None or (there[0].content, {*there[1]}) != (variable.content, {*members}):
             self._part.operations.append(ResetMembers(own.id, variable.content, tuple(members)))
 
-    async def _copy_series(self, found: ExperimentRecord, own: Variable, *, is_new: bool) -> None:
+    async def _copy_series(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
         count, last = (0, None) if is_new else await self._end_of(own.path)
         window = Window(first=max(0, count - 1))
         read = await attempt(self.source.read_series, found.id, own.path, window, True, True)

@@ -183,11 +183,16 @@ async def attempt_twice(query: Callable[..., Awaitable[T]], *args: object) -> T:
         return await attempt(query, *args)
 
 
-async def found_or_made(storage: Storage, name: str) -> ExperimentRecord:
-    """Return the experiment of a name, which is made if there is none."""
+async def found_or_made(
+    storage: Storage, name: str, created: float | None = None
+) -> ExperimentRecord:
+    """Return the experiment of a name, which is made if there is none.
+
+    :param created: as for ``Storage.create_experiment``.
+    """
     while True:  # another process may make or delete it meanwhile
         record = await attempt(storage.find_experiment, name)
-        record = record or await attempt(storage.create_experiment, name)
+        record = record or await attempt(storage.create_experiment, name, created)
         if record is not None:
             return record
 

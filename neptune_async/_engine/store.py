@@ -90,9 +90,12 @@ class Store:
         """Make sure that it can be written to; make it if it is not there."""
         self._call(self._worker.connection.open_for_writing)
 
-    def make(self, name: str) -> ExperimentRecord:
-        """Return the experiment of a name; make it, and the store, if there is none."""
-        return self._call(self._worker.connection.make_experiment, name)
+    def make(self, name: str, created: float | None = None) -> ExperimentRecord:
+        """Return the experiment of a name; make it, and the store, if there is none.
+
+        :param created: as for ``Storage.create_experiment``.
+        """
+        return self._call(self._worker.connection.make_experiment, name, created)
 
     def store(self, batch: Batch) -> Receipt:
         """Store a batch that brings its variables along; one that is there already is left out."""

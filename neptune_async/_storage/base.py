@@ -201,9 +201,12 @@ class Storage(Protocol):
     async def close(self) -> None:
         """Let go of everything; what was committed stays."""
 
-    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
+    async def create_experiment(
+        self, name: str | None, created: float | None = None
+    ) -> ExperimentRecord | None:
         """Make an experiment; None is the next free ``EXP-1``, ``EXP-2``, ...
 
+        :param created: when it was made, where it comes from another place; None is now.
         :returns: None if the name is taken.
         """
 

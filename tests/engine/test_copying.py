@@ -19,6 +19,7 @@ from postgres_server import PostgresServer
 from neptune_async import Experiment, delete_experiment, list_experiments
 from neptune_async._engine import copying
 from neptune_async._engine.copying import Copied, copy_experiments
+from neptune_async._engine.store import opened
 from neptune_async.cli import bare, syncing
 from neptune_async.exceptions import (
     ExperimentNotFoundError,
@@ -99,6 +100,15 @@ def test_a_copy_of_a_copy_is_the_same_bit_for_bit(source: str, target: str, tmp_
         assert contents(source, name) == contents(target, name) == contents(back, name)
     assert len(contents(source)) == 12
     assert list_experiments(back) == list_experiments(source)
+
+
+def test_a_copy_was_made_when_its_source_was(source: str, target: str) -> None:
+    with opened(source) as store:
+        made = [store.find(name).created for name in ('all', 'other')]
+    copy_experiments(source, target)
+    with opened(target) as store:
+        copied = [store.find(name).created for name in ('all', 'other')]
+    assert copied == pytest.approx(made, abs=1e-6, rel=0)  # microseconds are what a server has
 
 
 def test_what_came_later_is_added_and_nothing_is_copied_twice(source: str, target: str) -> None:

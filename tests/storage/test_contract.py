@@ -73,6 +73,16 @@ async def test_a_tail_reads_the_last_chunks_only(store: Storage) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_experiment_from_elsewhere_keeps_the_time_at_which_it_was_made(
+    store: Storage,
+) -> None:
+    await store.create_experiment('old', 1_600_000_000.25)
+    assert await store.create_experiment('old', 1.0) is None
+    (found,) = await store.find_experiments(['old'])
+    assert found.created == 1_600_000_000.25
+
+
+@pytest.mark.asyncio
 async def test_a_fork_that_is_made_again_under_its_mark_is_made_once(store: Storage) -> None:
     a = await store.create_experiment('a')
     assert a is not None

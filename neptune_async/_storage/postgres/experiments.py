@@ -12,11 +12,13 @@ from neptune_async._storage.base import ExperimentRecord
 from neptune_async._storage.postgres.reading import list_variables
 
 
-async def create(connection: asyncpg.Connection, name: str | None) -> ExperimentRecord | None:
+async def create(
+    connection: asyncpg.Connection, name: str | None, created: float | None
+) -> ExperimentRecord | None:
     """Make an experiment; without a name the next free one, else None if the name is taken."""
     while True:
         wanted = await _free_name(connection) if name is None else name
-        record = await _create(connection, wanted)
+        record = await _create(connection, wanted, created)
         if record is not None or name is not None:
             return record
 
@@ -85,8 +87,14 @@ def _id_from(drawn: bytes) -> int:
     return int.from_bytes(drawn[:8], 'little') >> 2
 
 
-async def _create(connection: asyncpg.Connection, name: str) -> ExperimentRecord | None:
+async def _create(
+    connection: asyncpg.Connection, name: str, created: float | None = None
+) -> ExperimentRecord | None:
     made = await connection.fetchval('SELECT create_experiment($1, $2)', _drawn(), name)
+    if made is not None and created is not None:
+        await connection.execute(
+            'UPDATE experiments SET created = to_timestamp($2) WHERE id = $1', made, created
+        )
     return None if made is None else ExperimentRecord(made, name, 0)
 
 

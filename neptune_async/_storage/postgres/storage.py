@@ -85,8 +85,10 @@ class PostgresStorage:
             raise StorageError(f'the store {self.location} is not open')
         return self._server
 
-    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
-        return await self._open_server.run(experiments.create, name)
+    async def create_experiment(
+        self, name: str | None, created: float | None = None
+    ) -> ExperimentRecord | None:
+        return await self._open_server.run(experiments.create, name, created)
 
     async def find_experiment(self, name: str) -> ExperimentRecord | None:
         return await self._open_server.run(experiments.find, name)

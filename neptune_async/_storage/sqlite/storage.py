@@ -134,8 +134,10 @@ class SQLiteStorage:
             with anyio.CancelScope(shield=True):
                 await self._call(connection.close())
 
-    async def create_experiment(self, name: str | None) -> ExperimentRecord | None:
-        return await self._run(_create_experiment, name)
+    async def create_experiment(
+        self, name: str | None, created: float | None = None
+    ) -> ExperimentRecord | None:
+        return await self._run(_create_experiment, name, created)
 
     async def find_experiment(self, name: str) -> ExperimentRecord | None:
         return await self._run(find_experiment, name)
@@ -555,13 +557,15 @@ def _give_back_pages(connection: sqlite3.Connection) -> None:
 # ── Experiments ──────────────────────────────────────────────────────────────
 
 
-def _create_experiment(connection: sqlite3.Connection, name: str | None) -> ExperimentRecord | None:
+def _create_experiment(
+    connection: sqlite3.Connection, name: str | None, created: float | None
+) -> ExperimentRecord | None:
     with transaction(connection):
         if name is None:
             name = _free_name(connection)
         elif find_experiment(connection, name):
             return None
-        return ExperimentRecord(*insert_experiment(connection, name))
+        return ExperimentRecord(*insert_experiment(connection, name, created))
 
 
 def _free_name(connection: sqlite3.Connection) -> str:

@@ -197,10 +197,13 @@ def _experiment_of(connection: sqlite3.Connection, part: Part) -> ExperimentReco
     return ExperimentRecord(*row)
 
 
-def insert_experiment(connection: sqlite3.Connection, name: str) -> tuple[int, str, int]:
+def insert_experiment(
+    connection: sqlite3.Connection, name: str, created: float | None = None
+) -> tuple[int, str, int]:
     """Make an experiment and return its row: id, name, epoch."""
     cursor = connection.execute(
-        'INSERT INTO experiments (name, created) VALUES (?, ?)', (name, time.time())
+        'INSERT INTO experiments (name, created) VALUES (?, ?)',
+        (name, time.time() if created is None else created),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid, name, 0
