@@ -29,6 +29,9 @@ from neptune_async.exceptions import InvalidNameError, StorageError, StorageForm
 BATCH_ROWS = 2**15
 """Rows that are stored at a time, at most: what is lost by a kill is read again."""
 
+_LATEST = 253_402_300_800.0
+"""The end of the year 9999, in seconds since the epoch: what is later is no time."""
+
 Run = TypeVar('Run', bound=Hashable)
 
 
@@ -103,16 +106,22 @@ class Importer(Generic[Run]):
     """Takes files into a store.
 
     :param name_of: gives the name of the experiment for a run.
+    :param created_of: gives the time at which a run was begun, if that is known.
     :param on_rows: told of rows as they are done with.
     """
 
     def __init__(
-        self, store: Store, name_of: Callable[[Run], str], on_rows: Callable[[int], object]
+        self,
+        store: Store,
+        name_of: Callable[[Run], str],
+        on_rows: Callable[[int], object],
+        created_of: Callable[[Run], float | None] = lambda _: None,
     ) -> None:
         self.report = Report()
         self._store = store
         self._name_of = name_of
         self._on_rows = on_rows
+        self._created_of = created_of
         self._draw = VariableIds().draw
         self._known_of: tuple[int, dict[str, Variable]] = (0, {})
         self._refused: dict[Run, str] = {}
@@ -157,7 +166,8 @@ class Importer(Generic[Run]):
     ) -> _Target | None:
         if run not in targets and run not in self._refused:
             try:
-                experiment = self._store.make(checked_name(self._name_of(run)))
+                name = checked_name(self._name_of(run))
+                experiment = self._store.make(name, self._created(run))
                 self._require_own(experiment, files)
             except InvalidNameError as error:
                 self._refused[run] = str(error)
@@ -165,6 +175,11 @@ class Importer(Generic[Run]):
             targets[run] = _Target(experiment, stored=self._progress(file, experiment))
             self.report.experiments.add(experiment.name)
         return targets.get(run)
+
+    def _created(self, run: Run) -> float | None:
+        created = self._created_of(run)
+        is_in_calendar = created is not None and 0 < created < _LATEST
+        return created if is_in_calendar else None
 
     def _require_own(self, experiment: ExperimentRecord, files: Sequence[RowFile[Run]]) -> None:
         """Refuse an experiment that something else has filled: rows would be there twice.

@@ -32,6 +32,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -80,6 +81,7 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA = b'neptune_async'
+_CREATION_TIME = 'sys/creation_time'
 MICROS = 1_000_000
 """In how many parts a step is divided: six decimal places."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -119,6 +121,15 @@ def names_of(files: Sequence[ExportFile]) -> dict[Run, str]:
     runs = {run for file in files for run in file.runs}
     count = Counter(run.id for run in runs)
     return {run: f'{run.project}/{run.id}' if count[run.id] > 1 else run.id for run in runs}
+
+
+def creation_times(files: Sequence[ExportFile]) -> dict[Run, float]:
+    """Return when each run was begun, of those of which that is told."""
+    times: dict[Run, float] = {}
+    for file in files:
+        with suppress(StorageFormatError):  # it is told when its rows are read
+            times.update(file.creation_times())
+    return times
 
 
 def _place(path: Path) -> tuple[Path, str, int]:
@@ -168,6 +179,24 @@ class ExportFile:
                 'again, or leave it out'
             )
         return runs
+
+    def creation_times(self) -> Iterator[tuple[Run, float]]:
+        """Yield the runs of which the file tells when they were begun, with the time.
+
+        Statistics say of most files that it does not: of two million rows that takes 3 ms.
+        """
+        with readable(self._path):
+            found = pq.read_table(
+                self._path,
+                columns=['project_id', 'run_id', 'datetime_value'],
+                filters=[('attribute_path', '=', _CREATION_TIME)],
+                partitioning=None,  # else a folder named 'a=b' would be taken for a column
+            )
+            millis = found['datetime_value'].cast(SCHEMA.field('datetime_value').type, safe=False)
+        columns = (found['project_id'], found['run_id'], millis.cast(pa.int64()))
+        for project, run, time in zip(*(column.to_pylist() for column in columns), strict=True):
+            if time is not None:
+                yield Run(project, run), time / 1000
 
     def read(self) -> Iterator[Rows[Run]]:
         """Yield the rows; of a row group, which is in memory as a whole, a batch at a time."""

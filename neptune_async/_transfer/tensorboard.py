@@ -6,11 +6,12 @@ experiment's name. A tag is a variable's path. All points are read, none is samp
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -51,6 +52,11 @@ def find_files(folder: Path) -> list[list[EventFile]]:
     return [groups[run] for run in sorted(groups)]
 
 
+def creation_times(groups: Iterable[Sequence[EventFile]]) -> dict[str, float]:
+    """Return when each run was begun, as its first events say; NaN if there is none."""
+    return {file.run: file.creation_time() for file, *_ in groups}
+
+
 def _run(folder: Path, path: Path) -> str:
     below = path.parent.relative_to(folder).as_posix()
     return folder.resolve().name if below == '.' else below
@@ -75,8 +81,14 @@ class EventFile:
 
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
-        self._name = run
+        self.run = run
         self._size = self._end = 0  # how large it was when it was read, and how far that came
+
+    def creation_time(self) -> float:
+        """Return the time of the first two events: one says when the file was made, which may be
+        long after the run, as in an export.
+        """
+        return min((event.wall_time for event in islice(self._events(), 2)), default=math.nan)
 
     @cached_property
     def identity(self) -> bytes:
@@ -92,7 +104,7 @@ class EventFile:
         values = self._values()
         while batch := [*islice(values, BATCH_ROWS)]:
             kinds = Counter(value.kind for value in batch)
-            yield Rows(self._name, len(batch), kinds, partial(_fill, batch))
+            yield Rows(self.run, len(batch), kinds, partial(_fill, batch))
         self._require_whole()
 
     def _values(self) -> Iterator[_Value]:

@@ -59,7 +59,8 @@ def import_neptune_export(folder: Path, prefix: str, as_json: bool, storage: str
     names = neptune_export.names_of(files)
     total = sum(file.row_count for file in files)
     groups = neptune_export.grouped(files)
-    return _import(groups, lambda run: prefix + names[run], total, as_json, storage)
+    created_of = neptune_export.creation_times(files).get
+    return _import(groups, lambda run: prefix + names[run], total, as_json, storage, created_of)
 
 
 @verb('tensorboard')
@@ -78,7 +79,8 @@ def import_tensorboard(folder: Path, prefix: str, as_json: bool, storage: str | 
     groups = tensorboard.find_files(folder)
     if not groups:
         raise click.UsageError(f'no event file is below {folder}')
-    return _import(groups, lambda run: prefix + run, None, as_json, storage)
+    created_of = tensorboard.creation_times(groups).get
+    return _import(groups, lambda run: prefix + run, None, as_json, storage, created_of)
 
 
 @verb('file')
@@ -108,12 +110,13 @@ def _import(
     total: int | None,
     as_json: bool,
     storage: str | None,
+    created_of: Callable[[Any], float | None] = lambda _: None,
 ) -> int:
     """Take in files, group by group, and tell what that came to."""
     failure: StorageError | None = None
     with opened(storage) as store, progress('rows', total) as on_rows:
         store.open_for_writing()
-        importer: Importer[Hashable] = Importer(store, name_of, on_rows)
+        importer: Importer[Hashable] = Importer(store, name_of, on_rows, created_of)
         try:
             for files in groups:
                 importer.take(files)

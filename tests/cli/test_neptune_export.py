@@ -59,6 +59,16 @@ def test_every_type_is_taken_in_without_loss(run: CommandLine) -> None:
     assert found['samples'][2] == repr([(1, START, 'a.png'), (2, START + 0.25, 'b.png')])
 
 
+def test_an_experiment_was_made_when_its_run_was_begun(run: CommandLine) -> None:
+    write(run.folder / 'export', points('x', 'float', 'float_value', [1.0], '0'))
+    write(run.folder / 'export', [atom('sys/creation_time', 'datetime', WHEN)], part=1)
+    write(run.folder / 'export', [atom('a', 'int', 1)], run='RUN-2')
+    assert run('import', 'neptune-export', 'export', '--storage', STORE).code == 0
+    known, unknown = run('list', '--json', '--storage', STORE).json
+    assert known['created'] == WHEN.timestamp()
+    assert unknown['created'] > WHEN.timestamp() + 1e6  # now
+
+
 def many_rows(part: int, count: int) -> list[dict[str, object]]:
     values = [i / 3 for i in range(part * count, (part + 1) * count)]
     steps = [f'{i}.5' for i in range(count)]

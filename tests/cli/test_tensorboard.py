@@ -106,6 +106,23 @@ def test_of_a_run_that_goes_on_only_what_is_new_is_taken_in(run: CommandLine) ->
     assert losses == [0.5, 0.25, 0.125, 0.0625]
 
 
+@pytest.mark.parametrize(
+    ('began', 'created'), [(1_600_000_000.5, 1_600_000_000.5), (1.8e9, 1_700_000_000.25)]
+)
+def test_an_experiment_was_made_when_its_run_was_begun(
+    run: CommandLine, began: float, created: float
+) -> None:
+    folder = run.folder / 'logs' / 'a'
+    write(folder / 'events.out.tfevents.1.host', scalar('loss', 0, 0.5), began=began)
+    write(folder / 'events.out.tfevents.2.host', scalar('loss', 1, 0.5), began=1.0)
+    write(folder / 'b' / 'events.out.tfevents.3.host', began=-1.0)
+    write(folder / 'b' / 'events.out.tfevents.4.host', scalar('loss', 1, 0.5))
+    assert run('import', 'tensorboard', 'logs', '--storage', STORE).code == 0
+    a, b = run('list', '--json', '--storage', STORE).json
+    assert a['created'] == created
+    assert b['created'] > 1.75e9  # now: there is no such time
+
+
 @pytest.mark.parametrize(('place', 'kept'), [('value', 1), ('length', 1), ('beginning', 0)])
 def test_a_damaged_file_is_told_with_the_place_and_what_is_whole_is_taken_in(
     run: CommandLine, place: str, kept: int
