@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from neptune_async._engine.sending import Renames, Sent, count_of
@@ -17,6 +17,7 @@ class Kept:
 
     :ivar path: the spill file; None while there is none.
     :ivar count: how many operations they have.
+    :ivar names: the experiments that these are of.
 
     :param ahead: batches that come first.
     :param taken: those that were taken from the queues after them.
@@ -36,9 +37,11 @@ class Kept:
         # How many operations of each experiment are settled once the batches are stored.
         self._counts: dict[str, int] = {}
         self.count = 0
+        self.names: set[str] = set()
         for sent in self._sents:
             self._states |= sent.states
             self.count += count_of(sent.batch)
+            self.names |= {part.name for part in sent.batch.parts}
         for sent in (*ahead, *taken) if is_handed_over else taken:
             for part in sent.batch.parts:
                 self._counts[part.name] = self._counts.get(part.name, 0) + part.count
@@ -69,11 +72,6 @@ class Kept:
         self._release()
         if self.path is not None and not self._is_refused:
             self.path.unlink(missing_ok=True)
-
-    @property
-    def names(self) -> Collection[str]:
-        """The experiments of the batches."""
-        return self._states
 
     def why_in_memory(self, location: str, why: object) -> str:
         """Say why there is no file."""
@@ -159,5 +157,5 @@ def told_on_the_way(kept: Kept, location: str, why: object) -> str:
 
 def _what(kept: Sequence[Kept]) -> str:
     count = sum(some.count for some in kept)
-    names = sorted({name for some in kept for name in some.names})
+    names = sorted(set().union(*(some.names for some in kept)))
     return f'{count:,} operations of {", ".join(names)}'

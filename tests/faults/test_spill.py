@@ -618,3 +618,14 @@ def test_the_line_says_what_was_left(start: Start, store: Store) -> None:
         ended.errors,
     )
     assert sys.executable not in ended.errors
+
+
+def test_the_line_names_no_experiment_of_which_nothing_was_left(start: Start, store: Store) -> None:
+    script = EXITS_WHILE_LOCKED.replace(
+        'exp.flush()', "other = experiment('OTHER')\n    exp.flush()"
+    )
+
+    ended = exit_while_locked(start, store, script)
+
+    assert f'{OPERATIONS:,} operations of EXP could not be stored' in ended.errors
+    assert 'OTHER' not in ended.errors
