@@ -26,6 +26,7 @@ from neptune_async._model.arguments import (
     leaves_of,
     log_line,
     members_of_leaf,
+    repeatable,
 )
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
@@ -164,6 +165,8 @@ class ExperimentState:
         origin: Origin = PLAIN,
     ) -> None:
         """Append values to a series, or each leaf of a dict to the series at its path."""
+        # Every leaf of a dict takes them.
+        steps, timestamps = repeatable(steps), repeatable(timestamps)
         check = partial(checked_column, steps=steps, timestamps=timestamps)
         columns = self._checked_leaves(path, values, check)
         columns = [(leaf, column) for leaf, column in columns if column.values]

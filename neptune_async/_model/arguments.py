@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from neptune_async._model.paths import normalise
 from neptune_async._model.values import (
@@ -26,6 +26,8 @@ from neptune_async.exceptions import (
     InvalidTimestampError,
     UnsupportedValueError,
 )
+
+T = TypeVar('T')
 
 _LONGEST = 4_000_000.0
 """Seconds, 46 days, beyond which a timeout is none: Windows cannot wait for much longer."""
@@ -117,6 +119,11 @@ def _listed(argument: str, values: object) -> list[Any]:
             f'extend takes several {argument}, not a {type(values).__name__}; use log for one value'
         )
     return list(values)
+
+
+def repeatable(values: T) -> T | list[Any]:
+    """Return the items of an iterator, which gives them once, as a list; all else as it is."""
+    return [*values] if isinstance(values, Iterator) else values
 
 
 def log_line(step: float, timestamp: float, value: SeriesValue) -> str:

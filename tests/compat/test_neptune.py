@@ -239,6 +239,16 @@ def test_a_dict_extends_the_series_that_it_names() -> None:
             run['train/loss'].log([1.0, 2.0], step=1)
 
 
+def test_iterators_give_all_that_they_have() -> None:
+    with neptune.init_run() as run:
+        texts = stringify_unsupported({'texts': (kind for kind in (object, 1))})
+        run['a'].extend(texts, steps=iter([3, 4]))
+        assert run['a/texts'].fetch_values()['value'].tolist() == ["<class 'object'>", '1']
+        run['b'].extend({'x': [1, 2], 'y': [3, 4]}, steps=iter([5, 6]), timestamps=iter([7, 8]))
+        assert run['b/y'].fetch_values()['step'].tolist() == [5, 6]
+        assert run['b/y'].fetch_values()['value'].tolist() == [3.0, 4.0]
+
+
 def test_tags_are_added_removed_and_cleared() -> None:
     with neptune.init_run(tags='one') as run:
         tags = run['sys/tags']

@@ -250,6 +250,13 @@ async def test_extend_takes_steps_and_timestamps(face: Any) -> None:
         assert not await face.get(exp['none'].exists)
 
 
+async def test_every_leaf_takes_the_steps_and_timestamps_of_iterators(face: Any) -> None:
+    async with face.open() as exp:
+        exp['train'].extend({'a': [1, 2], 'b': [3, 4]}, steps=iter([5, 6]), timestamps=iter([7, 8]))
+        assert await face.get(exp['train/a'].all, True, True) == [(5, 7.0, 1.0), (6, 8.0, 2.0)]
+        assert await face.get(exp['train/b'].all, True, True) == [(5, 7.0, 3.0), (6, 8.0, 4.0)]
+
+
 async def test_extend_refuses_what_does_not_fit_and_logs_none_of_it(face: Any) -> None:
     async with face.open() as exp:
         with pytest.raises(InvalidStepError, match='2 values and 1 steps'):

@@ -18,6 +18,7 @@ from neptune_async._model.arguments import (
     leaves_of,
     log_line,
     members_of_leaf,
+    repeatable,
 )
 from neptune_async.exceptions import (
     InvalidPathError,
@@ -199,6 +200,13 @@ def test_a_slice_has_the_same_points_of_each_column() -> None:
     assert column.steps == array('d', [20.0, 30.0])
     assert column.timestamps == array('d', [2.0, 3.0])
     assert checked_column([1.0, 2.0], None, None).sliced(0, 1).steps is None
+
+
+def test_only_an_iterator_is_made_a_list() -> None:
+    values = (1, 2)
+    assert repeatable(iter(values)) == [1, 2]
+    assert repeatable(values) is values
+    assert repeatable(None) is None
 
 
 def test_echo_shows_an_integral_step_as_an_int() -> None:

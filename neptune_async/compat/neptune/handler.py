@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neptune_async import Atom, ExperimentView, Series, Set
+from neptune_async._model.arguments import repeatable
 from neptune_async.compat.neptune.types import refuse_file
 from neptune_async.compat.neptune.values import leaves
 from neptune_async.exceptions import (
@@ -103,6 +104,7 @@ class Handler:
         """Append several values to the series; those of a dict, to the series that it names
         below.
         """
+        steps, timestamps = repeatable(steps), repeatable(timestamps)
         self._write(
             values,
             lambda view, leaf: view.extend(leaf, steps=steps, timestamps=timestamps),

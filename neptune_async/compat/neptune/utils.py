@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
+
+from neptune_async._model.arguments import repeatable
 
 __all__ = ['stringify_unsupported']
 
@@ -20,4 +21,4 @@ def stringify_unsupported(value: Any) -> StringifyValue:
 
     In a dict that are its leaves. None and lists of what a field can hold stay what they are.
     """
-    return StringifyValue([*value] if isinstance(value, Iterator) else value)
+    return StringifyValue(repeatable(value))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from neptune_async._model.arguments import repeatable
 from neptune_async.compat.neptune.utils import StringifyValue
 
 logger = logging.getLogger('neptune_async')
@@ -27,4 +28,5 @@ def leaves(path: str, value: Any, is_text: bool = False) -> Iterator[tuple[str, 
             else:
                 logger.warning('%r: a key of a dict is empty; it was left out, as in 1.x', path)
     else:
-        yield path, value, is_text
+        # What cannot be logged as it is, is gone through once more, to have it become texts.
+        yield path, repeatable(value) if is_text else value, is_text
