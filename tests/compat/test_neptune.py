@@ -188,6 +188,32 @@ def test_an_exception_that_ends_a_run() -> None:
         assert not run.exists('monitoring')
 
 
+def test_what_ends_a_run_is_raised_whatever_storage_rejects(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = """
+        import neptune_async.compat.neptune as neptune
+        with neptune.init_run(with_id='shared') as run:
+            run['loss'] = 'a text'
+    """
+    with pytest.raises(ZeroDivisionError), neptune.init_run(custom_run_id='shared') as run:
+        run.wait()
+        subprocess.run([sys.executable, '-c', textwrap.dedent(other)], check=True)
+        run['loss'].append(1.0)
+        1 / 0  # noqa: B018
+    assert 'shared: loss: create Series of float' in caplog.text
+
+
+def test_what_ends_a_run_is_raised_even_if_it_cannot_be_noted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(ZeroDivisionError), neptune.init_run() as run:
+        run['monitoring/traceback'] = 'a text'
+        1 / 0  # noqa: B018
+    assert run.get_state() == 'stopped'
+    assert 'monitoring/traceback' in caplog.text
+
+
 # ── Fields ───────────────────────────────────────────────────────────────────
 
 

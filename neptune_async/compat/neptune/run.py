@@ -228,13 +228,29 @@ class Run:
         exception: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if exception is not None and self._mode != 'read-only' and not self._is_stopped:
-            if self._keeps_traceback:
-                lines = traceback.format_exception(exception_type, exception, trace)
-                self[f'{self._monitoring}/traceback'].extend(lines)
-            if self._fails:
-                self['sys/failed'] = True
-        self.stop()
+        try:
+            try:
+                if exception is not None and self._mode != 'read-only' and not self._is_stopped:
+                    self._note(exception_type, exception, trace)
+            finally:
+                self.stop()
+        except Exception as error:
+            if exception is None:
+                raise
+            # What ended the body matters more.
+            logger.warning('%s', error)
+
+    def _note(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._keeps_traceback:
+            lines = traceback.format_exception(exception_type, exception, trace)
+            self[f'{self._monitoring}/traceback'].extend(lines)
+        if self._fails:
+            self['sys/failed'] = True
 
     def _wrote(self, wait: bool = False) -> None:
         """Return once what was just written is stored, where that is wanted."""
