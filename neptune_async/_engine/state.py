@@ -53,6 +53,7 @@ from neptune_async._model.values import (
     checked_timestamp,
     content_of,
     encode,
+    encode_members,
     series_value,
 )
 from neptune_async._storage.base import ExperimentRecord
@@ -225,31 +226,30 @@ class ExperimentState:
             groups = self._checked_leaves(path, values[0], members_of_leaf)
         else:
             groups = [(path, self._checked(path, checked_members, values))]
-        checked = [
-            (leaf, members, self._checked(leaf, common_content, members))
-            for leaf, members in groups
+        contents = [
+            (leaf, self._checked(leaf, common_content, members)) for leaf, members in groups
         ]
-        if not self._admitted(len(checked), origin):
+        encoded = [self._checked(leaf, encode_members, members) for leaf, members in groups]
+        if not self._admitted(len(groups), origin):
             return
         with self.queue.writing:
-            entries = self._entries_for(
-                'set', [(leaf, content) for leaf, _, content in checked], 'add'
-            )
-            for entry, (leaf, members, _) in zip(entries, checked, strict=True):
-                self.queue.put_operation(AddMembers(entry.known_id, tuple(map(encode, members))))
+            entries = self._entries_for('set', contents, 'add')
+            for entry, (leaf, members), stored in zip(entries, groups, encoded, strict=True):
+                self.queue.put_operation(AddMembers(entry.known_id, stored))
                 if origin.echo:
                     origin.echo(leaf, f'add {members}')
 
     def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
         members = self._checked(path, checked_members, values)
+        encoded = self._checked(path, encode_members, members)
         if not self._admitted(1, origin):
             return
         with self.queue.writing:
             entry = self._variables.existing(path, 'set', 'remove')
             self._introduce([entry])
             # A member of another type cannot be in it: 1 is not True here, as it is in Python.
-            self.queue.put_operation(RemoveMembers(entry.known_id, tuple(map(encode, members))))
+            self.queue.put_operation(RemoveMembers(entry.known_id, encoded))
             if origin.echo:
                 origin.echo(path, f'remove {members}')
 
@@ -257,15 +257,14 @@ class ExperimentState:
         """Replace all members of a set, and their type."""
         members = self._checked(path, checked_members, values)
         content = self._checked(path, common_content, members) if members else None
+        encoded = self._checked(path, encode_members, members)
         if not self._admitted(1, origin):
             return
         with self.queue.writing:
             entry = self._variables.existing(path, 'set', 'reset')
             self._introduce([entry])
             entry.content = content or entry.content
-            self.queue.put_operation(
-                ResetMembers(entry.known_id, entry.content, tuple(map(encode, members)))
-            )
+            self.queue.put_operation(ResetMembers(entry.known_id, entry.content, encoded))
             if origin.echo:
                 origin.echo(path, f'reset {members}')
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, TypeAlias
@@ -45,8 +46,10 @@ CONTENT_TYPES: dict[Content, type] = {
 _CONTENT_OF: dict[type, Content] = {kind: content for content, kind in CONTENT_TYPES.items()}
 
 MAX_STEP = 2**53
-MAX_TEXT = 2**26
-"""Characters that one str may have, and bytes that one atom may take."""
+MAX_BYTES = 2**26
+"""Bytes that an atom, a member of a set, or a text in a series may take as it is stored."""
+_SURE_LENGTH = (MAX_BYTES - len('""')) // len(r'\u0000')
+"""Characters that a text may have, whatever they are: an escape of JSON is the longest."""
 _MAX_DEPTH = 100
 
 
@@ -170,15 +173,20 @@ def checked_timestamp(timestamp: object) -> float:
 def encode(value: AtomValue) -> bytes:
     """Return the stored form of a checked value, or of a list of checked values.
 
-    :raises UnsupportedValueError: when it takes more than ``MAX_TEXT`` bytes.
+    :raises UnsupportedValueError: when it takes more than ``MAX_BYTES`` bytes.
     """
     encoded = _dumps(value)
-    if len(encoded) > MAX_TEXT:
-        raise UnsupportedValueError(
-            f'a value of {len(encoded):,} bytes is over the limit of {MAX_TEXT:,}; '
-            'keep it in a file of its own and log its path'
-        )
+    if len(encoded) > MAX_BYTES:
+        raise _over_limit(f'a value of {len(encoded):,} bytes')
     return encoded
+
+
+def encode_members(members: Iterable[SetMember]) -> tuple[bytes, ...]:
+    """Return the stored form of each of some checked members of a set.
+
+    :raises UnsupportedValueError: as ``encode``.
+    """
+    return tuple(map(encode, members))
 
 
 def encode_points(points: list[list[Any]]) -> bytes:
@@ -307,12 +315,17 @@ def _may_be_a_number(value: object) -> bool:
 
 
 def _within_limit(text: str) -> str:
-    if len(text) > MAX_TEXT:
-        raise UnsupportedValueError(
-            f'a str of {len(text):,} characters is over the limit of {MAX_TEXT:,}; '
-            'keep it in a file of its own and log its path'
-        )
+    # Encoded only where its length does not tell: that takes a second.
+    if len(text) > _SURE_LENGTH and (len(text) > MAX_BYTES or len(_dumps(text)) > MAX_BYTES):
+        raise _over_limit(f'a str of {len(text):,} characters')
     return text
+
+
+def _over_limit(what: str) -> UnsupportedValueError:
+    return UnsupportedValueError(
+        f'{what} is over the limit: {MAX_BYTES:,} bytes, as JSON in UTF-8; '
+        'keep it in a file of its own and log its path'
+    )
 
 
 def _exact_float(number: int) -> float:

@@ -41,7 +41,7 @@ from neptune_async._model.operations import (
     POINT_FIELDS,
     variable_of,
 )
-from neptune_async._model.values import MAX_STEP, MAX_TEXT, decode, encode_points
+from neptune_async._model.values import MAX_BYTES, MAX_STEP, decode, encode_points
 
 CHUNK_POINTS = 8192
 """Points a full chunk has: a tail reads one, and its row overhead is below 0.02 bytes a point."""
@@ -503,7 +503,7 @@ def unpacked_values(form: str, stored: bytes, count: int) -> Values:
     """
     if form not in ('json', 'json+zlib'):
         return unpacked_floats(form, stored, count)
-    most = count * (4 * MAX_TEXT + 64)
+    most = count * (MAX_BYTES + 64)
     values = decode(_inflated(stored, most) if form == 'json+zlib' else stored)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f'a column of {count} values holds something else')

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from neptune_async._model.values import MAX_TEXT, Content
+from neptune_async._model.values import MAX_BYTES, Content
 from neptune_async._transfer.importing import Rows, content_digest
 from neptune_async._transfer.long_rows import COLUMNS, Row, batches
 from neptune_async._transfer.texts import (
@@ -143,7 +143,7 @@ class Csv:
         return batches(self._rows(), value_of)
 
     def _rows(self) -> Iterator[Row]:
-        limit = csv.field_size_limit(4 * MAX_TEXT)
+        limit = csv.field_size_limit(4 * MAX_BYTES)
         try:
             with _text(self._path.open('rb')) as file:
                 reader = csv.reader(file)

@@ -124,6 +124,23 @@ async def test_a_set_adds_removes_and_resets(face: Any) -> None:
         assert await face.get(exp['tags'].get) == {'late'}
 
 
+async def test_a_member_that_is_refused_changes_nothing(face: Any) -> None:
+    huge = 1 << 2**28
+    async with face.open() as exp:
+        exp['tags'].add('a')
+        for refused in (
+            lambda: exp['new'].add({'first': 'ok', 'second': huge}),
+            lambda: exp['tags'].reset(huge),
+            lambda: exp['tags'].remove(huge),
+        ):
+            with pytest.raises(UnsupportedValueError, match="experiment 'NPT-1', '.*limit"):
+                refused()
+        exp['tags'].add('b')
+        assert await face.get(exp['tags'].get) == {'a', 'b'}
+        assert not await face.get(exp['new'].exists)
+        assert exp.stats().accepted == 2
+
+
 async def test_get_returns_a_set_of_its_own(face: Any) -> None:
     async with face.open() as exp:
         exp['tags'].add('a')

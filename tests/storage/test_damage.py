@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from neptune_async import Experiment, compare, fetch_metrics
-from neptune_async._model.values import MAX_TEXT
+from neptune_async._model.values import MAX_BYTES
 from neptune_async._storage.chunks import CHUNK_POINTS, Chunk, unpacked
 from neptune_async.exceptions import StorageError, StorageFormatError
 
@@ -208,7 +208,7 @@ def chunk(**columns: Any) -> Chunk:
 @pytest.mark.parametrize('form', ['f8+zlib', 'json+zlib'])
 def test_a_column_that_decompresses_without_end_is_refused_early(form: str) -> None:
     bomb = zlib.compressobj(1)
-    megabytes = 2 + 4 * MAX_TEXT // 2**20
+    megabytes = 2 + MAX_BYTES // 2**20
     parts = [bomb.compress(bytes(2**20)) for _ in range(megabytes)]
     stored = b''.join([*parts, bomb.flush()])
     with pytest.raises(ValueError, match='decompress'):
