@@ -14,9 +14,10 @@ import time
 import uuid
 import weakref
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
@@ -243,9 +244,13 @@ class BaseExperiment(Generic[View]):
         except NeptuneAsyncError as error:
             raise messages.located(error, self.name) from None
 
-    def _rewound(self, path: str, step: float) -> None:
+    def _echoed(self, path: str, text: str) -> None:
         if self._echo is not None:
-            self._echo(path, f'rewind step={shown_step(step)}')
+            self._echo(path, text)
+            self._echo.show()
+
+    def _rewound(self, path: str, step: float) -> None:
+        self._echoed(path, f'rewind step={shown_step(step)}')
 
     @contextmanager
     def _forking(
@@ -297,6 +302,8 @@ class BaseExperiment(Generic[View]):
             if self._strict:
                 raise
             self._state.refuse(error)
+        if self._echo is not None:
+            self._echo.show()
 
 
 class BaseView:
@@ -464,31 +471,56 @@ class BaseView:
 
 
 class _Echo:
-    """Prints a line a write, at most ``_ECHO_LINES`` a second."""
+    """Prints a line a write, at most ``_ECHO_LINES`` a second.
+
+    A line is noted under the queue's lock, so that lines come in the order of the writes, and
+    printed when the lock is free. The write is accepted by then and must not raise: what stdout
+    cannot encode is printed as with ``backslashreplace``, and a line that it does not take,
+    closed or broken as it may be, is left out.
+    """
 
     def __init__(self) -> None:
         self.name = ''
+        self._lines: deque[str] = deque()
         self._second = 0.0
         self._printed = 0
         self._hidden = 0
 
     def __call__(self, path: str, text: str) -> None:
+        """Note a write."""
         now = time.monotonic()
         if now - self._second >= 1.0:
-            self.count_hidden()
+            self._note_hidden()
             self._second, self._printed = now, 0
         if self._printed == _ECHO_LINES:
             self._hidden += 1
             return
         self._printed += 1
         where = f'{path}: ' if path else ''
-        print(f'Experiment {self.name}: {where}{text}')
+        self._lines.append(f'Experiment {self.name}: {where}{text}')
+
+    def show(self) -> None:
+        """Print what was noted."""
+        while self._lines:
+            # Another thread may have printed the last.
+            with suppress(IndexError):
+                _print(self._lines.popleft())
 
     def count_hidden(self) -> None:
         """Print how many lines were not shown, if any were not."""
+        self._note_hidden()
+        self.show()
+
+    def _note_hidden(self) -> None:
         if self._hidden:
-            print(f'Experiment {self.name}: {self._hidden} more lines not shown')
+            self._lines.append(f'Experiment {self.name}: {self._hidden} more lines not shown')
             self._hidden = 0
+
+
+def _print(line: str) -> None:
+    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'
+    with suppress(Exception):  # sys.stdout may be anybody's code
+        print(line.encode(encoding, 'backslashreplace').decode(encoding))
 
 
 def _echo_is_on(echo: bool | None) -> bool:

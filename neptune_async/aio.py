@@ -282,8 +282,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
     async def _delete(self, path: str) -> None:
         self._require_writable()
         await self._read(reads.delete, path)
-        if self._echo is not None:
-            self._echo(path, 'delete')
+        self._echoed(path, 'delete')
 
     async def _flush(self, timeout: float | None, sync: bool = False) -> None:
         seconds = checked_timeout(timeout)

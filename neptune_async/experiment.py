@@ -451,8 +451,7 @@ class Experiment(BaseExperiment[ExperimentView]):
     def _delete(self, path: str) -> None:
         self._require_writable()
         self._read(reads.delete, path)
-        if self._echo is not None:
-            self._echo(path, 'delete')
+        self._echoed(path, 'delete')
 
     def _flush(self, timeout: float | None, sync: bool = False) -> None:
         seconds = checked_timeout(timeout)

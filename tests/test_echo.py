@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,6 +119,86 @@ def test_a_flood_is_counted_instead_of_printed(capsys: pytest.CaptureFixture[str
     assert printed[99].endswith('value=99.0')
     assert ' more lines not shown' in printed[100]
     assert len(shown) + sum(hidden) == 5_000
+
+
+def test_what_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    with Experiment('NPT-1', storage=':memory:', echo=True) as exp:
+        monkeypatch.setattr('sys.stdout', io.TextIOWrapper(written, 'ascii', write_through=True))
+        exp['verlust/größe'].log(0.5)
+        exp['a'].log({'note': '\ud800', 'loss': 0.5})
+        assert exp['verlust/größe'].all() == [0.5]
+        assert exp['a'].to_dict() == {'note': '\ud800', 'loss': 0.5}
+    printed = written.getvalue().decode('ascii').splitlines()
+    assert [re.sub(' log.*, ', ' ', line) for line in printed] == [
+        r'Experiment NPT-1: verlust/gr\xf6\xdfe: value=0.5',
+        r'Experiment NPT-1: a/note: value=\ud800',
+        'Experiment NPT-1: a/loss: value=0.5',
+    ]
+
+
+class Broken(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+class Closed(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.close()
+
+
+@pytest.mark.parametrize('stdout', [Broken, Closed, lambda: None])
+def test_a_write_is_accepted_whatever_becomes_of_stdout(
+    stdout: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Experiment('NPT-1', storage=':memory:', echo=True) as exp:
+        with monkeypatch.context() as patched:
+            patched.setattr('sys.stdout', stdout())
+            exp['x'].log(1.0)
+            exp['batch'].log({'a': 1, 'b': 2})
+            exp['x'].extend([2.0])
+            exp['atoms'].assign({'a': 1, 'b': 10**5000})
+            exp['set'].add('a')
+            exp['set'].reset('b', 'c')
+            exp['set'].remove('c')
+            exp.rewind(0, 'x')
+            del exp['atoms/b']
+        assert exp.to_dict() == {
+            'x': 1.0, 'batch': {'a': 1.0, 'b': 2.0}, 'atoms': {'a': 1}, 'set': {'b'},
+        }  # fmt: skip
+
+
+def test_an_int_too_long_for_digits_is_echoed_by_its_type(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Experiment('NPT-1', storage=':memory:', echo=True) as exp:
+        exp['atom'].assign(10**5000)
+        exp['set'].add(10**5000)
+    assert lines(capsys) == [
+        'Experiment NPT-1: atom: assign a value of type int',
+        'Experiment NPT-1: set: add a value of type tuple',
+    ]
+
+
+def test_others_write_while_a_line_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Experiment('NPT-1', storage=':memory:', echo=True) as exp:
+
+        class Slow(io.StringIO):
+            def write(self, _: str) -> int:
+                writer = threading.Thread(target=quiet['x'].log, args=('b',))
+                writer.start()
+                writer.join(5)
+                stuck.append(writer.is_alive())
+                return 0
+
+        stuck: list[bool] = []
+        with Experiment('NPT-1', storage=':memory:', echo=False) as quiet:
+            with monkeypatch.context() as patched:
+                patched.setattr('sys.stdout', Slow())
+                exp['x'].log('a')
+            assert quiet['x'].all()[:2] == ['a', 'b']
+        assert not any(stuck)
 
 
 @pytest.mark.parametrize(('wish', 'prints'), [('1', True), ('off', False), ('', False)])

@@ -27,6 +27,7 @@ from neptune_async._model.arguments import (
     log_line,
     members_of_leaf,
     repeatable,
+    shown_value,
 )
 from neptune_async._model.operations import (
     AUTOMATIC_STEP,
@@ -68,7 +69,8 @@ logger = logging.getLogger('neptune_async')
 T = TypeVar('T')
 OnError: TypeAlias = Callable[[NeptuneAsyncError], object]
 Echo: TypeAlias = Callable[[str, str], None]
-"""Takes the path and the text of a write that was accepted."""
+"""Takes note of the path and the text of a write that was accepted; without I/O, since the caller
+holds the queue's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +147,18 @@ class ExperimentState:
             entries = self._entries_for('series', contents, 'log')
             seconds = time.time() if when is None else when
             floats: list[float] = []
-            for entry, (leaf, value) in zip(entries, values, strict=True):
-                number = self._numbered(leaf, checked)
+            numbers = [self._numbered(leaf, checked) for leaf, _ in values]
+            for entry, number, (_, value) in zip(entries, numbers, values, strict=True):
                 key = point_key(entry.known_id, when is not None)
                 if isinstance(value, float):
                     floats += (key, number, seconds, value)
                 else:
                     self.queue.put_text((key, number, seconds, value))
-                if origin.echo:
-                    origin.echo(leaf, log_line(number, seconds, value))
             # One call for all: the worker then takes all or none of them.
             self.queue.put_points(array('d', floats).tobytes())
+            if origin.echo:
+                for number, (leaf, value) in zip(numbers, values, strict=True):
+                    origin.echo(leaf, log_line(number, seconds, value))
 
     def extend(
         self,
@@ -178,8 +181,10 @@ class ExperimentState:
         for leaf, column in columns:
             for start in range(0, len(column.values), _EXTEND_POINTS):
                 self._append(leaf, column.sliced(start, start + _EXTEND_POINTS), origin)
-            if origin.echo:
-                origin.echo(leaf, f'extend {len(column.values)} values')
+        if origin.echo:
+            with self.queue.lock:
+                for leaf, column in columns:
+                    origin.echo(leaf, f'extend {len(column.values)} values')
 
     def _append(self, path: str, column: Column, origin: Origin) -> None:
         count = len(column.values)
@@ -214,11 +219,12 @@ class ExperimentState:
         with self.queue.writing:
             contents = [(leaf, content_of(value)) for leaf, value in values]
             entries = self._entries_for('atom', contents, 'assign')
-            for entry, (leaf, value), stored in zip(entries, values, encoded, strict=True):
+            for entry, (_, value), stored in zip(entries, values, encoded, strict=True):
                 entry.content = content_of(value)
                 self.queue.put_operation(Assign(entry.known_id, entry.content, stored))
-                if origin.echo:
-                    origin.echo(leaf, f'assign {value}')
+            if origin.echo:
+                for leaf, value in values:
+                    origin.echo(leaf, f'assign {shown_value(value)}')
 
     def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
@@ -234,10 +240,11 @@ class ExperimentState:
             return
         with self.queue.writing:
             entries = self._entries_for('set', contents, 'add')
-            for entry, (leaf, members), stored in zip(entries, groups, encoded, strict=True):
+            for entry, stored in zip(entries, encoded, strict=True):
                 self.queue.put_operation(AddMembers(entry.known_id, stored))
-                if origin.echo:
-                    origin.echo(leaf, f'add {members}')
+            if origin.echo:
+                for leaf, members in groups:
+                    origin.echo(leaf, f'add {shown_value(members)}')
 
     def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
@@ -251,7 +258,7 @@ class ExperimentState:
             # A member of another type cannot be in it: 1 is not True here, as it is in Python.
             self.queue.put_operation(RemoveMembers(entry.known_id, encoded))
             if origin.echo:
-                origin.echo(path, f'remove {members}')
+                origin.echo(path, f'remove {shown_value(members)}')
 
     def reset(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Replace all members of a set, and their type."""
@@ -266,7 +273,7 @@ class ExperimentState:
             entry.content = content or entry.content
             self.queue.put_operation(ResetMembers(entry.known_id, entry.content, encoded))
             if origin.echo:
-                origin.echo(path, f'reset {members}')
+                origin.echo(path, f'reset {shown_value(members)}')
 
     def delete(self, path: str, origin: Origin = PLAIN) -> bool:
         """Delete a variable, or all below a namespace; False if neither is known here."""

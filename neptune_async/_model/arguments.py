@@ -131,6 +131,14 @@ def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
     return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'
 
 
+def shown_value(value: object) -> str:
+    """Return what echo prints of an atom or of members of a set."""
+    try:
+        return str(value)
+    except ValueError:  # an int too long for decimal digits
+        return f'a value of type {type(value).__name__}'
+
+
 def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
     """:raises InvalidArgumentError: for a value that is none of the choices."""
     if value not in choices:
