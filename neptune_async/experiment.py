@@ -236,7 +236,8 @@ class Experiment(BaseExperiment[ExperimentView]):
     :param mode: ``resume`` creates the experiment or goes on with it, ``create``
         refuses an existing name, ``read`` refuses writes and an unknown name,
         ``disabled`` stores nothing: reads answer from memory.
-    :param echo: print one line a write; None is the environment variable
+    :param echo: print one line a write, with the step that a point gets unless
+        another process logs to the series; None is the environment variable
         ``NEPTUNE_ASYNC_ECHO``, else only in a REPL or a notebook.
     :param flush_interval: seconds after which what was logged is stored.
     :param max_pending: operations held in memory at most.

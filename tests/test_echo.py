@@ -108,6 +108,31 @@ def test_steps_that_are_printed_are_those_that_are_stored(
     ]
 
 
+def test_a_step_is_given_once_if_another_process_logs_to_the_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / 'echo.db'
+    other = (
+        'import sys\nfrom neptune_async import Experiment\n'
+        'with Experiment("NPT-1", storage=sys.argv[1], echo=True) as exp:\n'
+        '    exp["x"].log(1.0)\n    exp["text"].extend(["a", "b"])\n'
+    )
+    with Experiment('NPT-1', storage=store, echo=True) as exp:
+        subprocess.run([sys.executable, '-c', other, store], check=True, stdout=subprocess.DEVNULL)
+        exp['x'].log(2.0)
+        exp['x'].extend([3.0, 4.0])
+        exp['text'].log('c')
+        exp['x'].log(5.0)
+        assert [step for step, _ in exp['x'].all(with_steps=True)] == [0, 1, 2, 3, 4]
+        assert [step for step, _ in exp['text'].all(with_steps=True)] == [0, 1, 2]
+    assert lines(capsys) == [
+        'Experiment NPT-1: x: log step=0, timestamp=T, value=2.0',
+        'Experiment NPT-1: x: extend 2 values',
+        'Experiment NPT-1: text: log step=0, timestamp=T, value=c',
+        'Experiment NPT-1: x: log step=3, timestamp=T, value=5.0',
+    ]
+
+
 def test_a_flood_is_counted_instead_of_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with Experiment('NPT-1', storage=':memory:', echo=True) as exp:
         for value in range(5_000):

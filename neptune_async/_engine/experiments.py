@@ -113,7 +113,7 @@ def _make_durable(worker: Worker, state: ExperimentState, durability: Durability
 
 
 async def number_steps(worker: Worker, state: ExperimentState) -> None:
-    """Have automatic steps numbered at the call, from where each series stands."""
+    """Have automatic steps counted, to be shown, from where each series stands."""
     while True:
         await worker.flush(state)
         offered = state.queue.offered

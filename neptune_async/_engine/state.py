@@ -147,17 +147,17 @@ class ExperimentState:
             entries = self._entries_for('series', contents, 'log')
             seconds = time.time() if when is None else when
             floats: list[float] = []
-            numbers = [self._numbered(leaf, checked) for leaf, _ in values]
-            for entry, number, (_, value) in zip(entries, numbers, values, strict=True):
+            for entry, (_, value) in zip(entries, values, strict=True):
                 key = point_key(entry.known_id, when is not None)
                 if isinstance(value, float):
-                    floats += (key, number, seconds, value)
+                    floats += (key, checked, seconds, value)
                 else:
-                    self.queue.put_text((key, number, seconds, value))
+                    self.queue.put_text((key, checked, seconds, value))
             # One call for all: the worker then takes all or none of them.
             self.queue.put_points(array('d', floats).tobytes())
-            if origin.echo:
-                for number, (leaf, value) in zip(numbers, values, strict=True):
+            for leaf, value in values:
+                number = self._expected(leaf, checked)
+                if origin.echo:
                     origin.echo(leaf, log_line(number, seconds, value))
 
     def extend(
@@ -196,8 +196,6 @@ class ExperimentState:
             key = point_key(entry.known_id, column.timestamps is not None)
             times = column.timestamps or array('d', [time.time()]) * count
             steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
-            if self._next_steps is not None:
-                steps = array('d', [self._numbered(path, step) for step in steps])
             if content == 'float':
                 points = array('d', bytes(8 * POINT_FIELDS * count))
                 points[0::POINT_FIELDS] = array('d', [key]) * count
@@ -209,6 +207,9 @@ class ExperimentState:
             else:
                 for point in zip([key] * count, steps, times, column.values, strict=True):
                     self.queue.put_text(point)
+            if self._next_steps is not None:
+                for step in steps:
+                    self._expected(path, step)
 
     def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
@@ -354,8 +355,12 @@ class ExperimentState:
         if self.is_closed:
             raise messages.closed(self.name)
 
-    def _numbered(self, path: str, step: float) -> float:
-        """Return a step; an automatic one as a number, where numbers are to be shown."""
+    def _expected(self, path: str, step: float) -> float:
+        """Return the step that a point is going to have, for echo.
+
+        An automatic one is what storage will make of it, unless another process logs to the
+        series: storage decides, so that no step is given twice.
+        """
         if self._next_steps is None:
             return step
         following = self._next_steps.get(path, 0.0)
@@ -378,7 +383,7 @@ class ExperimentState:
             self.is_loaded = True
 
     def number_steps(self, next_steps: dict[str, float]) -> None:
-        """Give automatic steps their numbers at the call from now on, so that they can be shown.
+        """Count from now on which numbers automatic steps will get, so that they can be shown.
 
         :param next_steps: by path, of every series that has points.
         """
