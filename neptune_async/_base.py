@@ -422,7 +422,9 @@ class BaseView:
             a one-dimensional array. A dict names a series below for each leaf.
         :param steps: as many as values; absent, as in ``log``.
         :param timestamps: as many as values; absent, now for all.
-        :raises NeptuneAsyncError: as ``log`` does; nothing is logged then.
+        :raises NeptuneAsyncError: as ``log`` does; nothing is logged then. A call that waits for
+            room enters 16,384 points at a time: if the wait is broken off, by Ctrl-C or a
+            ``close`` on another thread, those that had entered are logged.
         """
         self._experiment._write(self._state.extend, self._path, values, steps, timestamps)
 

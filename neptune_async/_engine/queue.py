@@ -239,8 +239,12 @@ class Queue:
             if self._is_finished or not has_room:
                 self._dropped += count
                 return False
-            self._rouse()
+            self._rouse(count)
             return True
+
+    def waits(self, policy: Policy) -> bool:
+        """Whether ``admit`` waits for room where there is none."""
+        return policy == 'block' and not self._consumer.is_current_thread
 
     def _has_room_for(self, count: int, limits: int = 1) -> bool:
         # One call may bring more than the limit; it has to wait for an empty queue only.
@@ -251,7 +255,7 @@ class Queue:
         self._consumer.wake(True)
         if policy == 'head-room' and self._has_room_for(count, limits=2):
             return True
-        if policy == 'block' and not self._consumer.is_current_thread:
+        if self.waits(policy):
             self._report_full('log waits until storage has taken some of them')
             while not self._has_room_for(count):
                 self._wait_for_room()
@@ -260,14 +264,15 @@ class Queue:
         if policy == 'drop':
             self._report_full('operations are dropped until storage has taken some of them')
             return False
+        if count > self.max_pending:
+            remedy = f'flush first: {count:,} more need an empty queue'
+        elif policy == 'head-room':
+            remedy = 'await drain() now and then, or raise max_pending'
+        else:
+            remedy = "log less, raise max_pending, or choose overflow='block'"
         raise QueueFullError(
             f'experiment {self.name!r}: {self.in_memory:,} operations wait for storage, the limit '
-            f'is max_pending={self.max_pending:,}; '
-            + (
-                'await drain() now and then, or raise max_pending'
-                if policy == 'head-room'
-                else "log less, raise max_pending, or choose overflow='block'"
-            )
+            f'is max_pending={self.max_pending:,}; {remedy}'
         )
 
     def _wait_for_room(self) -> None:
@@ -301,14 +306,14 @@ class Queue:
                 'experiment %r: what is logged after the end of the process is dropped', self.name
             )
 
-    def _rouse(self) -> None:
-        """Wake the worker if it sleeps or has to hurry, and set the next mark."""
+    def _rouse(self, count: int) -> None:
+        """Wake the worker if it sleeps, or has to hurry with so many more; set the next mark."""
         # First the call, then the note of it: a Ctrl-C between them wakes it once too often.
         if not self._is_awake:
             self._since = time.monotonic()
             self._consumer.wake(False)
             self._is_awake = True
-        if len(self) >= self.hurry_at and not self._is_hurried:
+        if len(self) + count > self.hurry_at and not self._is_hurried:
             self._consumer.wake(True)
             self._is_hurried = True
         self._set_mark()

@@ -84,7 +84,10 @@ class Origin:
 PLAIN = Origin()
 
 _EXTEND_POINTS = 2**14
-"""Points of one extend that enter the queue at a time, and so wait for room at a time."""
+"""Points of one extend that enter the queue at a time where it waits for room."""
+
+_Columns: TypeAlias = list[tuple[str, Column]]
+"""By path, none of them empty."""
 
 
 class ExperimentState:
@@ -174,42 +177,56 @@ class ExperimentState:
         check = partial(checked_column, steps=steps, timestamps=timestamps)
         columns = self._checked_leaves(path, values, check)
         columns = [(leaf, column) for leaf, column in columns if column.values]
-        with self.queue.lock:
-            self.require_open()
-            contents = [(leaf, content_of(column.values[0])) for leaf, column in columns]
-            self._variables.plan('series', contents, 'extend')
-        for leaf, column in columns:
-            for start in range(0, len(column.values), _EXTEND_POINTS):
-                self._append(leaf, column.sliced(start, start + _EXTEND_POINTS), origin)
-        if origin.echo:
+        if not columns:
+            return
+        shares: Iterable[_Columns] = [columns]
+        if self.queue.waits(origin.policy):
+            with self.queue.lock:
+                self.require_open()
+                self._variables.plan('series', _contents(columns), 'extend')
+            shares = (
+                [(leaf, piece)]
+                for leaf, column in columns
+                for piece in column.slices(_EXTEND_POINTS)
+            )
+        taken = [self._append(share, origin) for share in shares]
+        if origin.echo and all(taken):
             with self.queue.lock:
                 for leaf, column in columns:
                     origin.echo(leaf, f'extend {len(column.values)} values')
 
-    def _append(self, path: str, column: Column, origin: Origin) -> None:
-        count = len(column.values)
-        if not self._admitted(count, origin):
-            return
+    def _append(self, columns: _Columns, origin: Origin) -> bool:
+        """Append columns to their series, all or none; False if they were dropped."""
+        if not self._admitted(sum(len(column.values) for _, column in columns), origin):
+            return False
         with self.queue.writing:
-            content = content_of(column.values[0])
-            (entry,) = self._entries_for('series', [(path, content)], 'extend')
-            key = point_key(entry.known_id, column.timestamps is not None)
-            times = column.timestamps or array('d', [time.time()]) * count
-            steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
-            if content == 'float':
-                points = array('d', bytes(8 * POINT_FIELDS * count))
-                points[0::POINT_FIELDS] = array('d', [key]) * count
-                points[1::POINT_FIELDS] = steps
-                points[2::POINT_FIELDS] = times
-                values: Any = column.values
-                points[3::POINT_FIELDS] = array('d', values)
-                self.queue.put_points(points.tobytes())
-            else:
-                for point in zip([key] * count, steps, times, column.values, strict=True):
-                    self.queue.put_text(point)
-            if self._next_steps is not None:
-                for step in steps:
-                    self._expected(path, step)
+            entries = self._entries_for('series', _contents(columns), 'extend')
+            seconds = time.time()
+            for entry, (_, column) in zip(entries, columns, strict=True):
+                # The copies of a long column would take several times its room.
+                for piece in column.slices(_EXTEND_POINTS):
+                    self._put_column(entry, piece, seconds)
+            return True
+
+    def _put_column(self, entry: Entry, column: Column, seconds: float) -> None:
+        count = len(column.values)
+        key = point_key(entry.known_id, column.timestamps is not None)
+        times = column.timestamps or array('d', [seconds]) * count
+        steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
+        if entry.content == 'float':
+            points = array('d', bytes(8 * POINT_FIELDS * count))
+            points[0::POINT_FIELDS] = array('d', [key]) * count
+            points[1::POINT_FIELDS] = steps
+            points[2::POINT_FIELDS] = times
+            values: Any = column.values
+            points[3::POINT_FIELDS] = array('d', values)
+            self.queue.put_points(points.tobytes())
+        else:
+            for point in zip([key] * count, steps, times, column.values, strict=True):
+                self.queue.put_text(point)
+        if self._next_steps is not None:
+            for step in steps:
+                self._expected(entry.path, step)
 
     def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
@@ -528,3 +545,7 @@ class ExperimentState:
     def stats(self) -> Stats:
         """Return the counters."""
         return self.queue.stats(self.retries, self.last_error)
+
+
+def _contents(columns: _Columns) -> list[tuple[str, Content]]:
+    return [(path, content_of(column.values[0])) for path, column in columns]

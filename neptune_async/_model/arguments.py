@@ -75,13 +75,15 @@ class Column:
     steps: array[float] | None
     timestamps: array[float] | None
 
-    def sliced(self, start: int, stop: int) -> Column:
-        """Return the points from ``start`` up to ``stop``."""
-        return Column(
-            self.values[start:stop],
-            self.steps and self.steps[start:stop],
-            self.timestamps and self.timestamps[start:stop],
-        )
+    def slices(self, size: int) -> Iterator[Column]:
+        """Yield the points in columns of so many, the last of what is left."""
+        for start in range(0, len(self.values), size):
+            stop = start + size
+            yield Column(
+                self.values[start:stop],
+                self.steps and self.steps[start:stop],
+                self.timestamps and self.timestamps[start:stop],
+            )
 
 
 def checked_column(values: object, steps: object, timestamps: object) -> Column:

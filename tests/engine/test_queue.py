@@ -138,7 +138,7 @@ def test_a_full_queue_meets_each_policy(queue: Queue) -> None:
         queue.admit(1, 'raise')
     assert not queue.admit(3, 'drop')
     assert queue.admit(100, 'head-room')
-    with pytest.raises(QueueFullError, match='drain'):
+    with pytest.raises(QueueFullError, match='flush first'):
         queue.admit(101, 'head-room')
     assert queue.stats(0, None).dropped == 3
 

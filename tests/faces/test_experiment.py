@@ -7,7 +7,7 @@ import math
 import pickle
 import sqlite3
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import anyio
@@ -420,6 +420,27 @@ async def test_a_full_queue_raises_where_that_is_asked_for(face: Any, storage: s
             assert isinstance(late.value, TimeoutError)
         await face.get(exp.flush)
         assert len(await face.get(exp['x'].all)) == 6
+
+
+@pytest.mark.parametrize('overflow', ['raise', 'drop'])
+async def test_a_full_queue_takes_all_that_extends_series_or_none(
+    face: Any, storage: str, overflow: str
+) -> None:
+    many = [float(value) for value in range(40_000)]
+    async with face.open(max_pending=20_000, overflow=overflow) as exp:
+        exp['x'].log(0.0)
+        await face.get(exp.flush)
+        with locked(storage):
+            exp['x'].log(1.0)
+            refused = pytest.raises(QueueFullError, match='flush first: 80,000 more')
+            with refused if overflow == 'raise' else nullcontext():
+                exp['y'].extend({'a': many, 'b': many})
+            stats = exp.stats()
+            assert (stats.pending, stats.dropped) == (1, 80_000 if overflow == 'drop' else 0)
+        await face.get(exp.flush)
+        exp['y'].extend({'a': many, 'b': many})
+        for series in ('y/a', 'y/b'):
+            assert await face.get(exp[series].all) == many
 
 
 async def test_a_full_queue_drops_and_counts_where_that_is_asked_for(
