@@ -3,17 +3,22 @@
 A file begins with a line that names it, followed by one frame (see ``records``):
 the list of the batches. A batch keeps its writer and number, so that storage
 takes it once, however often it is read.
+
+Whoever can write beside the store can write to the store. Everybody can write to
+the temporary folder of the system: what is not the user's own there is not read.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
+import stat
 import tempfile
 import uuid
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,8 @@ from neptune_async._model.operations import Batch, Part
 from neptune_async._model.values import decode, encode_points
 from neptune_async._storage.chunks import little_endian
 from neptune_async.exceptions import StorageFormatError
+
+logger = logging.getLogger('neptune_async')
 
 _MAGIC = b'neptune_async spill 1\n'
 
@@ -37,16 +44,15 @@ def write_spill(folder: Path, batches: Sequence[Batch]) -> Path:
     try:
         return _write(folder, name, content)
     except OSError:
-        return _write(_temporary(folder), name, content)
+        return _write(_made_temporary(folder), name, content)
 
 
 def find_spills(folder: Path) -> list[Path]:
     """Return the spill files of a store, the oldest first."""
     found = []
-    for place in (folder, _temporary(folder)):
-        for path in place.glob('*.spill'):
-            with suppress(FileNotFoundError):  # another process has just taken it in
-                found.append((path.stat().st_mtime_ns, path))
+    for path in (*folder.glob('*.spill'), *_in_temporary(folder)):
+        with suppress(FileNotFoundError):  # another process has just taken it in
+            found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found)]
 
 
@@ -70,7 +76,40 @@ def read_spill(path: Path) -> list[Batch]:
 
 def _temporary(folder: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir(), f'neptune_async-{digest}')
+    # Users who share a store have a folder each.
+    return Path(tempfile.gettempdir(), f'neptune_async-{_user() or 0}-{digest}')
+
+
+def _made_temporary(folder: Path) -> Path:
+    place = _temporary(folder)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(place, stat.S_ISDIR):
+        raise PermissionError(f'{place} is not a folder of the user')
+    return place
+
+
+def _in_temporary(folder: Path) -> list[Path]:
+    place = _temporary(folder)
+    if _is_own(place, stat.S_ISDIR):
+        return [path for path in place.glob('*.spill') if _is_own(path, stat.S_ISREG)]
+    return []
+
+
+def _is_own(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    """Whether nobody else can have made what is at a path; False, and not told, if it is gone."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if is_kind(found.st_mode) and _user() in (None, found.st_uid):
+        return True
+    logger.warning('%s is not used: somebody else may have put it there; delete it', path)
+    return False
+
+
+def _user() -> int | None:
+    # Windows has no number for a user, and a temporary folder for each.
+    return os.geteuid() if hasattr(os, 'geteuid') else None
 
 
 def _write(folder: Path, name: str, content: bytes) -> Path:

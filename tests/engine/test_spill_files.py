@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from array import array
 from datetime import datetime, timezone
 from pathlib import Path
@@ -58,6 +60,14 @@ batches = st.lists(
 MANY = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.fixture
+def blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that cannot be made, so that spill files go to the temporary one."""
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'tmp'))
+    (tmp_path / 'blocked').write_text('a file where a folder should be')
+    return tmp_path / 'blocked' / 'experiments.db.spilled'
+
+
 @MANY
 @given(batches)
 def test_what_is_written_is_read(tmp_path: Path, written: list[Batch]) -> None:
@@ -80,16 +90,55 @@ def test_damage_is_an_error(tmp_path: Path, written: list[Batch], data: st.DataO
 
 
 def test_files_are_found_oldest_first_wherever_they_had_to_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, blocked: Path
 ) -> None:
-    monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'tmp'))
     folder = tmp_path / 'experiments.db.spilled'
     batch = Batch(b'w' * 16, 1, [])
     first = spill.write_spill(folder, [batch])
-    blocked = tmp_path / 'blocked' / 'experiments.db.spilled'
-    blocked.parent.write_text('a file where a folder should be')
     second = spill.write_spill(blocked, [batch])
     assert first.parent == folder
     assert str(second).startswith(str(tmp_path / 'tmp'))
     assert spill.find_spills(folder) == [first]
     assert spill.find_spills(blocked) == [second]
+
+
+WITH_OWNERS = pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='files have no owner here')
+
+
+@WITH_OWNERS
+def test_the_folder_in_the_temporary_one_is_for_the_user_alone(blocked: Path) -> None:
+    written = spill.write_spill(blocked, [])
+    assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+
+
+@WITH_OWNERS
+def test_a_folder_that_another_user_has_put_there_is_not_used(
+    blocked: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other, user = os.geteuid() + 1, os.geteuid()
+    planted = spill.write_spill(blocked, [])
+    # The same files, as another user sees them at his name.
+    theirs = planted.parent.with_name(planted.parent.name.replace(f'-{user}-', f'-{other}-'))
+    planted.parent.rename(theirs)
+    monkeypatch.setattr('os.geteuid', lambda: other)
+    assert spill.find_spills(blocked) == []
+    with pytest.raises(OSError, match='not a folder of the user'):
+        spill.write_spill(blocked, [])
+    assert [*theirs.iterdir()] == [theirs / planted.name]
+    assert f'{theirs} is not used' in caplog.text
+
+
+@WITH_OWNERS
+def test_links_in_the_temporary_folder_are_not_followed(
+    blocked: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = spill.write_spill(blocked, [])
+    link = written.with_name('link.spill')
+    link.symlink_to(written)
+    assert spill.find_spills(blocked) == [written]
+    assert f'{link} is not used' in caplog.text
+    written.parent.rename(tmp_path / 'elsewhere')
+    written.parent.symlink_to(tmp_path / 'elsewhere')
+    assert spill.find_spills(blocked) == []
+    with pytest.raises(OSError, match='not a folder of the user'):
+        spill.write_spill(blocked, [])
