@@ -305,7 +305,7 @@ class ExperimentState:
 
     def put_delete(self, path: str) -> None:
         """Delete what is at a path and below it, known here or not."""
-        with self.queue.lock:
+        with self.queue.writing:
             forgotten = self._variables.forget_below(path)
             if self._next_steps is not None:
                 for known in forgotten:

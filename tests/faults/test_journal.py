@@ -296,6 +296,34 @@ def test_a_journal_yields_to_variables_that_others_made_meanwhile(
     assert store._query('SELECT path, count FROM rejected ORDER BY id') == [('*', 1), ('clash', 1)]
 
 
+@pytest.mark.failure('F1', 'SIGKILL after the deletion of what another process made')
+def test_the_deletion_of_what_another_process_made_is_in_the_journal(
+    start: Start, run: Run, store: Store
+) -> None:
+    child = start("""
+        from child import experiment, hear, say
+        exp = experiment(durability='call', flush_interval=60.0)
+        say('open')
+        hear()
+        exp['theirs'].delete()
+        say('deleted')
+        hear()
+    """)
+    child.wait_for('open')
+    run("""
+        from child import experiment
+        with experiment() as exp:
+            exp['theirs'].assign(1)
+    """)
+    child.tell()
+    child.wait_for('deleted')
+    child.send(signal.SIGKILL)
+    child.finish(-signal.SIGKILL)
+    store.open_once()
+    with store.reading() as exp:
+        assert not exp['theirs'].exists()
+
+
 @pytest.mark.failure('F26', 'no room for the journal')
 def test_a_disk_without_room_for_a_journal_is_told_when_it_is_opened(
     start: Start, tmp_path: Path, store: Store
