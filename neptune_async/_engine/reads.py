@@ -210,10 +210,11 @@ async def exists(worker: Worker, state: ExperimentState, path: str) -> bool:
 
 async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
     """Delete a variable, or all below a namespace, of this or another process."""
-    if not state.delete(path):
+    await worker.drain(state)
+    if not state.delete(path, _BESIDES):
         if not await exists(worker, state, path):
             raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
-        state.put_delete(path)
+        state.put_delete(path, _BESIDES)
 
 
 async def rewind(worker: Worker, state: ExperimentState, path: str, step: float) -> None:

@@ -295,16 +295,16 @@ class ExperimentState:
 
     def delete(self, path: str, origin: Origin = PLAIN) -> bool:
         """Delete a variable, or all below a namespace; False if neither is known here."""
-        if not self._admitted(1, origin):
-            return True
-        with self.queue.writing:
+        with self.queue.lock:
             if self._variables.find(path) is None and not self._variables.is_namespace(path):
                 return False
-            self.put_delete(path)
-            return True
+        self.put_delete(path, origin)
+        return True
 
-    def put_delete(self, path: str) -> None:
+    def put_delete(self, path: str, origin: Origin = PLAIN) -> None:
         """Delete what is at a path and below it, known here or not."""
+        if not self._admitted(1, origin):
+            return
         with self.queue.writing:
             forgotten = self._variables.forget_below(path)
             if self._next_steps is not None:

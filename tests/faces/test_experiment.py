@@ -460,6 +460,18 @@ async def test_a_full_queue_drops_and_counts_where_that_is_asked_for(
     assert len([r for r in caplog.records if 'dropped' in r.message]) == 1
 
 
+@pytest.mark.parametrize('overflow', ['block', 'drop', 'raise'])
+async def test_a_deletion_waits_for_room_in_a_queue_that_is_full(face: Any, overflow: str) -> None:
+    async with face.open(max_pending=10, overflow=overflow, flush_interval=60) as exp:
+        exp['old'].log(0.0)
+        await face.get(exp.flush)
+        exp['x'].extend([float(n) for n in range(10)])
+        await face.get(exp['old'].delete)
+        assert not await face.get(exp['old'].exists)
+        assert len(await face.get(exp['x'].all)) == 10
+        assert exp.stats().dropped == 0
+
+
 async def test_stats_always_add_up(face: Any) -> None:
     async with face.open() as exp:
         for value in range(100):
