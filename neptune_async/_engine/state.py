@@ -460,9 +460,11 @@ class ExperimentState:
         :param spilled: whether it had left memory before.
         """
         rejected = sum(rejection.count for rejection in rejections)
-        self.queue.settle(count, rejected, spilled=spilled)
-        if rejections:
+        with self.queue.lock:
+            # Together: a flush that finds nothing pending tells of what was rejected.
+            self.queue.settle(count, rejected, spilled=spilled)
             self.rejections += rejections
+        if rejections:
             error = RejectedOperationsError(rejections)
             self.last_error = error
             logger.warning('experiment %r: %s', self.name, error)
@@ -539,8 +541,10 @@ class ExperimentState:
     def raise_rejections(self) -> None:
         """Raise what storage rejected since the last call."""
         if self.rejections:
-            rejections, self.rejections = self.rejections, []
-            raise RejectedOperationsError(rejections)
+            with self.queue.lock:
+                rejections, self.rejections = self.rejections, []
+            if rejections:  # no other thread was faster
+                raise RejectedOperationsError(rejections)
 
     def stats(self) -> Stats:
         """Return the counters."""
