@@ -166,11 +166,17 @@ class _Following(AsyncIterator[Point]):
         point = next(self._points, None)
         while point is None:
             if self._position is None:
-                self._position = await self._view._read(reads.begin_follow, self._last)
-            self._position, points = await self._view._read(reads.follow, self._position)
+                self._position = await self._ask(reads.begin_follow, self._last)
+            self._position, points = await self._ask(reads.follow, self._position)
             self._points = iter(points)
             point = next(self._points, None)
         return point
+
+    async def _ask(self, read: Function[T], argument: object) -> T:
+        # What was rejected is told by calls that return at once: to raise it here would end the
+        # iteration.
+        experiment: AsyncExperiment = self._view._experiment  # type: ignore[assignment]  # as above
+        return await experiment._ask(read, self._view._path, argument)
 
 
 class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
@@ -237,7 +243,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         ``Experiment.rewind``.
         """
         where, last = self._rewinding(step, path)
-        await self._read(reads.rewind, where, last)
+        await self._ask(reads.rewind, where, last)
         self._rewound(where, last)
 
     async def fork(self, name: str, step: float | None = None) -> AsyncExperiment:
@@ -245,7 +251,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         ``Experiment.fork``.
         """
         with self._forking(name, step) as (new_name, arguments):
-            await self._read(experiments.fork, None, *arguments)
+            await self._ask(experiments.fork, None, *arguments)
             return await self._forked(new_name).__aenter__()
 
     async def flush(self, timeout: float | None = None, *, sync: bool = False) -> None:
@@ -281,7 +287,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
 
     async def _delete(self, path: str) -> None:
         self._require_writable()
-        await self._read(reads.delete, path)
+        await self._ask(reads.delete, path)
         self._echoed(path, 'delete')
 
     async def _flush(self, timeout: float | None, sync: bool = False) -> None:
@@ -299,12 +305,16 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
     async def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
-        self._require_open()
-        result = await _arrival(
-            self._worker.call(read, self._worker, self._state, path, *arguments)
-        )
+        result = await self._ask(read, path, *arguments)
         self._state.raise_rejections()
         return result
+
+    async def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
+        """Wait for the worker; what storage has rejected is left to other calls to raise."""
+        self._require_open()
+        return await _arrival(
+            self._worker.call(function, self._worker, self._state, path, *arguments)
+        )
 
 
 class _Opening:

@@ -111,10 +111,14 @@ class ExperimentView(BaseView):
         :raises ContainerTypeError: the variable is no Series.
         """
         count = None if last is None else checked_count(last)
-        position = self._read(reads.begin_follow, count)
+        # What was rejected is told by calls that return at once: to raise it here would end the
+        # iteration.
+        experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
+        ask = experiment._ask
+        position = ask(reads.begin_follow, self._path, count)
         while True:
             try:
-                position, points = self._read(reads.follow, position, timeout=timeout)
+                position, points = ask(reads.follow, self._path, position, timeout=timeout)
             except FutureTimeoutError:
                 return
             yield from points
@@ -204,9 +208,9 @@ class ExperimentView(BaseView):
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         return experiment._html(repr(self), self._path)
 
-    def _read(self, read: Function[T], *arguments: object, timeout: float | None = None) -> T:
+    def _read(self, read: Function[T], *arguments: object) -> T:
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
-        return experiment._read(read, self._path, *arguments, timeout=timeout)
+        return experiment._read(read, self._path, *arguments)
 
 
 class Experiment(BaseExperiment[ExperimentView]):
@@ -339,9 +343,11 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises VariableNotFoundError: there is neither a variable nor a namespace at the path.
         :raises ContainerTypeError: the variable is no Series.
         :raises ReadOnlyError: in mode 'read'.
+        :raises RejectedOperationsError: storage refused some that were logged before; nothing is
+            rewound then. Another call rewinds.
         """
         where, last = self._rewinding(step, path)
-        self._read(reads.rewind, where, last)
+        self._ask(reads.rewind, where, last)
         self._rewound(where, last)
 
     def fork(self, name: str, step: float | None = None) -> Experiment:
@@ -370,9 +376,11 @@ class Experiment(BaseExperiment[ExperimentView]):
         :raises InvalidNameError, InvalidStepError: an argument is refused.
         :raises ExperimentExistsError: there is an experiment of that name.
         :raises StorageError: storage cannot take what was logged before, or make the copy.
+        :raises RejectedOperationsError: storage refused some of it; nothing is copied then. Another
+            call copies what it has.
         """
         with self._forking(name, step) as (new_name, arguments):
-            self._read(experiments.fork, None, *arguments)
+            self._ask(experiments.fork, None, *arguments)
             fork = self._forked(new_name)
             fork._wait_until_open()
         return fork
@@ -451,7 +459,7 @@ class Experiment(BaseExperiment[ExperimentView]):
 
     def _delete(self, path: str) -> None:
         self._require_writable()
-        self._read(reads.delete, path)
+        self._ask(reads.delete, path)
         self._echoed(path, 'delete')
 
     def _flush(self, timeout: float | None, sync: bool = False) -> None:
@@ -464,18 +472,22 @@ class Experiment(BaseExperiment[ExperimentView]):
         except FutureTimeoutError:
             raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
-    def _read(
+    def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
+        result = self._ask(read, path, *arguments)
+        self._state.raise_rejections()
+        return result
+
+    def _ask(
         self,
-        read: Function[T],
+        function: Function[T],
         path: str | None,
         *arguments: object,
         timeout: float | None = None,
     ) -> T:
+        """Wait for the worker; what storage has rejected is left to other calls to raise."""
         self._require_open()
-        future = self._worker.call(read, self._worker, self._state, path, *arguments)
-        result = _result(future, timeout)
-        self._state.raise_rejections()
-        return result
+        future = self._worker.call(function, self._worker, self._state, path, *arguments)
+        return _result(future, timeout)
 
 
 def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:

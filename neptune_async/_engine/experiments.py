@@ -205,9 +205,11 @@ async def fork(
     was made under that mark.
 
     :raises ExperimentExistsError: there is one of that name.
+    :raises RejectedOperationsError: storage refused some operations before; no copy is made.
     """
     await worker.connection.open(writable=True)
     await worker.flush(state)
+    state.raise_rejections()
     draw_id = VariableIds().draw  # its own: storage draws on another thread
     copy = worker.storage.fork_experiment
     if not await attempt_twice(copy, state.id, name, step, draw_id, mark):

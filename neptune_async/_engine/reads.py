@@ -209,8 +209,12 @@ async def exists(worker: Worker, state: ExperimentState, path: str) -> bool:
 
 
 async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
-    """Delete a variable, or all below a namespace, of this or another process."""
+    """Delete a variable, or all below a namespace, of this or another process.
+
+    :raises RejectedOperationsError: storage refused some operations before; nothing is deleted.
+    """
     await worker.drain(state)
+    state.raise_rejections()
     if not state.delete(path, _BESIDES):
         if not await exists(worker, state, path):
             raise messages.variable_not_found(state.name, path, await known_paths(worker, state))
@@ -220,8 +224,11 @@ async def delete(worker: Worker, state: ExperimentState, path: str) -> None:
 async def rewind(worker: Worker, state: ExperimentState, path: str, step: float) -> None:
     """Drop the points beyond a step from the series at a path and below it; from all if it is
     empty.
+
+    :raises RejectedOperationsError: storage refused some operations before; nothing is dropped.
     """
     await worker.drain(state)
+    state.raise_rejections()
     if not state.rewind(path, step, _BESIDES):
         if not await exists(worker, state, path):
             raise messages.nothing_found(state.name, path, await known_paths(worker, state))

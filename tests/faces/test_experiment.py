@@ -7,6 +7,7 @@ import math
 import pickle
 import sqlite3
 import sys
+import time
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
@@ -524,6 +525,62 @@ async def test_a_conflict_that_only_storage_sees_is_rejected_and_told(
         exp['same'].log(4.0)
         assert await face.get(exp['same'].tail, 1) == [4.0]
     assert rows(storage, 'SELECT path, count FROM rejected') == [('clash', 2)]
+
+
+@pytest.mark.parametrize('action', ['fork', 'rewind', 'delete'])
+async def test_what_was_rejected_is_told_before_anything_is_changed(
+    face: Any, storage: str, action: str
+) -> None:
+    async with face.open() as exp:
+        exp['known'].extend([1.0, 2.0])
+        await face.get(exp.flush)
+        await rejection(exp, storage)
+        calls = {
+            'fork': lambda: exp.fork('NPT-2'),
+            'rewind': lambda: exp.rewind(0),
+            'delete': exp['known'].delete,
+        }
+        with pytest.raises(RejectedOperationsError, match='clash'):
+            await face.get(calls[action])
+        assert await face.list() == ['NPT-1']
+        assert await face.get(exp['known'].all) == [1.0, 2.0]
+
+        done = await face.get(calls[action])
+        if action == 'fork':
+            await face.close(done)
+        there = await face.get(exp['known'].exists) and await face.get(exp['known'].all)
+        expected = {'fork': [1.0, 2.0], 'rewind': [1.0], 'delete': False}
+        assert there == expected[action]
+
+
+async def test_what_was_rejected_does_not_end_who_follows_a_series(face: Any, storage: str) -> None:
+    async with face.open() as exp:
+        exp['known'].log(1.0)
+        await face.get(exp.flush)
+        points = exp['known'].follow()
+        for value in (1.0, 2.0):
+            await rejection(exp, storage)
+            point = await anext(points) if face.is_async else next(points)
+            assert point.value == value
+            with pytest.raises(RejectedOperationsError, match='clash'):
+                await face.get(exp.flush)
+            await face.get(exp['clash'].delete)
+            exp['known'].log(value + 1.0)
+            await face.get(exp.flush)
+
+
+async def rejection(exp: Any, storage: str) -> None:
+    """Have storage reject a point, and no call tell of it yet."""
+    before = exp.stats().rejected
+    await anyio.run_process([sys.executable, '-c', OTHER.format(storage=storage)])
+    exp['clash'].log(1.0)
+    wait_until_stored(exp)
+    assert exp.stats().rejected == before + 1
+
+
+def wait_until_stored(exp: Any) -> None:
+    while exp.pending:
+        time.sleep(0.002)  # the worker has a thread of its own
 
 
 DELETER = """
