@@ -564,16 +564,16 @@ def _check_arguments(
         raise InvalidArgumentError("mode='read' needs the name of the experiment to read")
 
 
-def checked_count(n: object) -> int:
-    """Return how many points a tail is to have.
+def checked_count(method: str, n: object) -> int:
+    """Return how many points a method is to begin with, or to return.
 
     :raises InvalidArgumentError: for what is no int, or negative.
     """
     if type(n) is bool or not hasattr(type(n), '__index__'):
-        raise InvalidArgumentError(f'tail takes a number of points, not {n!r}')
+        raise InvalidArgumentError(f'{method} takes a number of points, not {n!r}')
     count = operator.index(n)  # type: ignore[arg-type]  # hasattr is the check
     if count < 0:
-        raise InvalidArgumentError(f'tail takes a number of points from 0 on, not {count}')
+        raise InvalidArgumentError(f'{method} takes a number of points from 0 on, not {count}')
     return count
 
 

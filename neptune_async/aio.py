@@ -78,7 +78,7 @@ class AsyncExperimentView(BaseView):
         self, n: int, with_steps: bool = False, with_timestamps: bool = False
     ) -> list[Any]:
         """Return the last n values; see ``ExperimentView.tail``."""
-        return await self._read(reads.series, checked_count(n), with_steps, with_timestamps)
+        return await self._read(reads.series, checked_count('tail', n), with_steps, with_timestamps)
 
     @overload
     async def all(
@@ -95,9 +95,10 @@ class AsyncExperimentView(BaseView):
         committed by this process or another, until cancelled.
 
         :param last: how many of the points that are there to begin with; None is all.
+        :raises InvalidArgumentError: it is no such number; at the call.
         :raises ContainerTypeError: the variable is no Series.
         """
-        return _Following(self, None if last is None else checked_count(last))
+        return _Following(self, None if last is None else checked_count('follow', last))
 
     async def to_pandas(self) -> pd.DataFrame:
         """Return all points as a frame; see ``ExperimentView.to_pandas``."""

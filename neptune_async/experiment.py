@@ -86,7 +86,7 @@ class ExperimentView(BaseView):
         :raises ContainerTypeError: the variable is no Series.
         :raises StorageError: storage cannot take what was logged before, or answer.
         """
-        return self._read(reads.series, checked_count(n), with_steps, with_timestamps)
+        return self._read(reads.series, checked_count('tail', n), with_steps, with_timestamps)
 
     @overload
     def all(
@@ -107,20 +107,21 @@ class ExperimentView(BaseView):
 
         :param last: how many of the points that are there to begin with; None is all.
         :param timeout: seconds without a new point after which the iteration
-            ends; None is never.
+            ends, 0 once it has what is there; None is never.
+        :raises InvalidArgumentError: one of them is no such number; at the call.
         :raises ContainerTypeError: the variable is no Series.
         """
-        count = None if last is None else checked_count(last)
+        count = None if last is None else checked_count('follow', last)
+        return self._following(count, checked_timeout(timeout))
+
+    def _following(self, last: int | None, timeout: float | None) -> Iterator[Point]:
         # What was rejected is told by calls that return at once: to raise it here would end the
         # iteration.
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
-        ask = experiment._ask
-        position = ask(reads.begin_follow, self._path, count)
-        while True:
-            try:
-                position, points = ask(reads.follow, self._path, position, timeout=timeout)
-            except FutureTimeoutError:
-                return
+        position = experiment._ask(reads.begin_follow, self._path, last)
+        points = None
+        while points is None or points:
+            position, points = experiment._ask(reads.follow, self._path, position, timeout)
             yield from points
 
     def to_pandas(self) -> pd.DataFrame:
@@ -477,17 +478,11 @@ class Experiment(BaseExperiment[ExperimentView]):
         self._state.raise_rejections()
         return result
 
-    def _ask(
-        self,
-        function: Function[T],
-        path: str | None,
-        *arguments: object,
-        timeout: float | None = None,
-    ) -> T:
+    def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
         """Wait for the worker; what storage has rejected is left to other calls to raise."""
         self._require_open()
         future = self._worker.call(function, self._worker, self._state, path, *arguments)
-        return _result(future, timeout)
+        return _result(future)
 
 
 def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:

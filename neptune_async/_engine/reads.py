@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import anyio
+
 from neptune_async._engine.experiments import number_steps
 from neptune_async._engine.state import ExperimentState, Origin
 from neptune_async._engine.worker import Worker
@@ -125,15 +127,23 @@ async def begin_follow(
 
 
 async def follow(
-    worker: Worker, state: ExperimentState, path: str, position: Position
+    worker: Worker,
+    state: ExperimentState,
+    path: str,
+    position: Position,
+    timeout: float | None = None,
 ) -> tuple[Position, list[Point]]:
-    """Return the points beyond a position, once there are any."""
+    """Return the points beyond a position, once there are any.
+
+    :param timeout: seconds to wait where there is none yet, and then to return none.
+    """
     position, points = await _beyond(worker, state, path, position)
     if not points:
-        async with worker.storage.watch(state.id) as changed:
-            while not points:
-                await worker.next_commit(changed)
-                position, points = await _beyond(worker, state, path, position)
+        with anyio.move_on_after(timeout):
+            async with worker.storage.watch(state.id) as changed:
+                while not points:
+                    await worker.next_commit(changed)
+                    position, points = await _beyond(worker, state, path, position)
     return position, points
 
 

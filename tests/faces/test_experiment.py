@@ -647,5 +647,27 @@ def test_the_sync_follow_ends_after_its_timeout(storage: str) -> None:
         assert next(points).value == 2.0
         exp['x'].log(3.0)
         assert [point.value for point in points] == [3.0]
-        with pytest.raises(InvalidArgumentError):
-            next(exp['x'].follow(last=-1))
+
+
+def test_the_sync_follow_yields_what_is_there_however_short_its_timeout(storage: str) -> None:
+    with Experiment('NPT-1', storage=storage) as exp:
+        assert [*exp['x'].follow(timeout=0)] == []
+        exp['x'].extend([1.0, 2.0])
+        exp.flush()
+        assert [point.value for point in exp['x'].follow(timeout=0)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize('last', [-1, 1.5, True, 'all'])
+async def test_follow_refuses_what_is_no_number_of_points_at_the_call(face: Any, last: Any) -> None:
+    async with face.open() as exp:
+        with pytest.raises(InvalidArgumentError, match=f'^follow takes .*{last}'):
+            exp['x'].follow(last=last)
+
+
+@pytest.mark.parametrize('timeout', [-1, math.nan, True, '1'])
+def test_the_sync_follow_refuses_what_is_no_timeout_at_the_call(storage: str, timeout: Any) -> None:
+    with (
+        Experiment('NPT-1', storage=storage) as exp,
+        pytest.raises(InvalidArgumentError, match=f'^timeout must .*{timeout}'),
+    ):
+        exp['x'].follow(timeout=timeout)
