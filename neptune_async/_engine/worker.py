@@ -158,7 +158,7 @@ class Worker:
 
         :raises FutureTimeoutError: when that takes longer; the thread goes on trying.
         """
-        if self.thread.is_running or any(s.queue.pending for s in self.states.values()):
+        if self.thread.is_running or self._is_anything_pending():
             self.call(self._finish).result(timeout)
 
     def flush_all(self, timeout: float) -> None:
@@ -167,8 +167,12 @@ class Worker:
         :raises FutureTimeoutError: when that takes longer; the thread goes on trying.
         :raises StorageError: when an attempt to write fails meanwhile.
         """
-        if any(state.queue.pending for state in self.states.values()):
+        if self._is_anything_pending():
             self.call(self._flush_all).result(timeout)
+
+    def _is_anything_pending(self) -> bool:
+        # A copy: the loop opens and closes experiments meanwhile.
+        return any(state.queue.pending for state in [*self.states.values()])
 
     def stop(self) -> None:
         """Have the store closed and the thread end; what is still queued is given up."""
@@ -313,7 +317,7 @@ class Worker:
         # A worker that died before goes on with what it had in hand.
         if self._in_flight:
             await self._commit(self._in_flight)
-        if self._kept or any(state.queue.pending for state in [*self.states.values()]):
+        if self._kept or self._is_anything_pending():
             self._rouse(True)
         while not self._stops:
             with anyio.move_on_after(self._interval()):
@@ -444,7 +448,7 @@ class Worker:
 
     def _has_kept(self, path: Path) -> bool:
         """Whether a spill file is this process's own: its turn is before the next batch."""
-        return any(path == kept.path for kept in self._kept)
+        return any(path == kept.path for kept in [*self._kept])
 
     async def _pause(self, seconds: float) -> None:
         """Wait, until somebody waits for the worker."""

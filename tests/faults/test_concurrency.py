@@ -324,3 +324,34 @@ def test_a_conflict_is_rejected_and_takes_nothing_else_with_it(start: Start, sto
     store.require('contested', [1.0, 1.0])
     store.require('float', range(1000))
     store.require('str', range(1000))
+
+
+@pytest.mark.failure('F50', 'threads open and close experiments while another flushes all')
+def test_a_flush_of_all_does_not_mind_experiments_that_come_and_go(run: Run, store: Store) -> None:
+    ended = run("""
+        import sys, threading, time
+        from child import experiment
+        sys.setswitchinterval(1e-5)
+        kept = experiment()
+        is_over = threading.Event()
+
+        def come_and_go(thread):
+            n = 0
+            while not is_over.is_set():
+                experiment(f'{thread}-{n % 50}').close()
+                n += 1
+
+        threads = [threading.Thread(target=come_and_go, args=[n]) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 3
+        try:
+            while time.monotonic() < end:
+                kept._worker.flush_all(5)
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+    """)
+
+    assert ended.errors == ''
