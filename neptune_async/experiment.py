@@ -251,7 +251,7 @@ class Experiment(BaseExperiment[ExperimentView]):
     :param durability: from when on a write survives the death of the process:
         ``interval``, once ``flush_interval`` and a commit are over; ``call``, when
         the call returns (it is in a journal then, a mapped file beside the
-        store, which the next open takes in; not on Windows); ``power``, as
+        store, which the next open for writing takes in; not on Windows); ``power``, as
         ``interval``, and every commit is forced to disk, so that it survives a
         power failure, too.
     :param strict: False counts a write that is refused, and warns of the first,

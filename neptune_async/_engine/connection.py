@@ -26,8 +26,8 @@ _TIDY_SECONDS = 5.0
 class Connection:
     """The only connection of a process to a store; for the worker's thread only.
 
-    A store that is only read is not made, and nothing in it is changed. Once it is opened for
-    writing, what processes that have ended left behind is taken in.
+    A store that is only read is not made, and nothing in it is changed: what processes that have
+    ended left behind is only told. Once it is opened for writing, that is taken in.
     """
 
     def __init__(self, storage: Storage, recovery: Recovery) -> None:
@@ -54,6 +54,8 @@ class Connection:
             await attempt(partial(self._storage.open, writable=writable))
             if writable:
                 await self._recovery.run()
+            else:
+                await self._recovery.warn()
             self._is_open, self._is_writable = True, writable
 
     def _is_open_for(self, writable: bool) -> bool:

@@ -30,6 +30,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import uuid
 import zlib
 from array import array
@@ -80,6 +81,8 @@ _MAGIC = b'neptune journal1'
 _FIRST = 4096
 """Where the points begin."""
 _NUMBERS = struct.Struct('<Q')
+_FLOCK = struct.Struct('@hhqqi4x')
+"""What Linux tells of a lock: how it is held, whence, from where, how far, and by whom."""
 
 _live: set[Path] = set()
 """The journals of this process, which its own locks do not keep it out of."""
@@ -366,8 +369,7 @@ class AbandonedJournal:
         :raises StorageFormatError: when it is damaged.
         :raises OSError: when it cannot be read.
         """
-        found = [_read(path) for path in self.path.glob('*.points')]
-        return [segment for _, segment in sorted(filter(None, found), key=lambda item: item[0])]
+        return segments_of(self.path)
 
     def remove(self) -> None:
         """Remove it, once storage has all that is in it."""
@@ -401,6 +403,44 @@ def find_journals(folder: Path) -> Iterator[AbandonedJournal]:
             yield AbandonedJournal(path, lock)
         else:
             os.close(lock)
+
+
+def see_journals(folder: Path) -> list[Path]:
+    """Return the journals beside a store whose owners have died; nothing is locked or removed.
+
+    Only on Linux can that be told: elsewhere there is none.
+    """
+    if not sys.platform.startswith('linux'):
+        return []
+    found = sorted(folder.glob('*.journal'))
+    return [path for path in found if path not in _live and not _is_held(path)]
+
+
+def _is_held(journal: Path) -> bool:
+    """Whether another process holds a journal. To try the lock would be to have it for a moment,
+    in which who wants to take the journal in leaves it.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        lock = os.open(journal / 'lock', os.O_RDONLY)
+        try:
+            answer = fcntl.fcntl(lock, fcntl.F_GETLK, asked)
+        finally:
+            os.close(lock)
+    except OSError:
+        return True  # it is being made, or removed
+    held_as, *_ = _FLOCK.unpack(answer)
+    return bool(held_as != fcntl.F_UNLCK)
+
+
+def segments_of(journal: Path) -> list[Segment]:
+    """Return what is in a journal, in order.
+
+    :raises StorageFormatError: when it is damaged.
+    :raises OSError: when it cannot be read.
+    """
+    found = [_read(path) for path in journal.glob('*.points')]
+    return [segment for _, segment in sorted(filter(None, found), key=lambda item: item[0])]
 
 
 def forget_parent() -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from neptune_async._engine.journal import AbandonedJournal, find_journals
+from neptune_async._engine.journal import (
+    AbandonedJournal,
+    Segment,
+    find_journals,
+    see_journals,
+    segments_of,
+)
 from neptune_async._engine.sending import Renames, attempt, count_of, stored
 from neptune_async._engine.spill import find_spills, read_spill
 from neptune_async._model.operations import Part
@@ -16,6 +22,9 @@ from neptune_async._storage.base import Storage
 from neptune_async.exceptions import NeptuneAsyncError, StorageError, StorageFormatError
 
 logger = logging.getLogger('neptune_async')
+
+_told: set[Path] = set()
+"""What this process has warned of: one that reads a store again and again opens it as often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,48 @@ class Recovery:
         """Whether a spill file or a journal is there."""
         folder = self._storage.spill_folder
         return folder is not None and (bool(find_spills(folder)) or any(folder.glob('*.journal')))
+
+    async def left_behind(self) -> list[Path]:
+        """Return what there is to be taken in; nothing is written, locked or removed."""
+        folder = self._storage.spill_folder
+        if folder is None:
+            return []
+        try:
+            spills = [path for path in find_spills(folder) if not self._is_own(path)]
+            return spills + [path for path in see_journals(folder) if await self._has_more(path)]
+        except OSError:
+            return []  # who may not look there reads all the same
+
+    async def warn(self) -> None:
+        """Say, once a process, what a store that is only read lacks."""
+        left = [path for path in await self.left_behind() if path not in _told]
+        if left:
+            _told.update(left)
+            location = self._storage.location
+            logger.warning(
+                'what is read of %s lacks what is kept in %s; to take it in, run: neptune-async '
+                'recover --storage %s',
+                location, ', '.join(map(str, left)), location,
+            )  # fmt: skip
+
+    async def _has_more(self, journal: Path) -> bool:
+        """Whether a journal has something that storage has not, or cannot be read."""
+        try:
+            for segment in segments_of(journal):
+                (part,) = segment.batch.parts
+                if (part.count or part.operations) and not await self._has_stored(segment):
+                    return True
+        except FileNotFoundError:
+            return False  # another process is taking it in
+        except (NeptuneAsyncError, OSError):
+            return True
+        return False
+
+    async def _has_stored(self, segment: Segment) -> bool:
+        """Whether storage has the batch that a segment became, if it became one."""
+        return bool(segment.number) and segment.number <= await attempt(
+            self._storage.last_batch, segment.writer
+        )
 
     async def complete(self) -> None:
         """Take in what storage did not take before.
@@ -127,9 +178,7 @@ class Recovery:
         renames = Renames()
         count = 0
         for segment in journal.segments():
-            if segment.number and segment.number <= await attempt(
-                self._storage.last_batch, segment.writer
-            ):
+            if await self._has_stored(segment):
                 continue
             (part,) = segment.batch.parts
             if part.count or part.operations:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,68 @@ def test_the_journal_of_a_living_process_is_left_to_it(
     child.finish()
     assert store.spills == []
     store.require('loss', range(1000))
+
+
+LOGS_UNTIL_KILLED = """
+    from child import experiment, hear, say
+    exp = experiment(durability='call', flush_interval=60.0)
+    exp['loss'].log(0)
+    exp.flush()
+    for n in range(1, 1000):
+        exp['loss'].log(n)
+    say('logged')
+    hear()
+    exp.flush()
+    say('flushed')
+    hear()
+"""
+READS = """
+    import os
+    from child import say
+    from neptune_async import Experiment, fetch_metrics
+    for _ in range(2):
+        with Experiment('EXP', storage=os.environ['STORE'], mode='read') as exp:
+            say('read', len(exp['loss'].all()))
+    say('read', len(fetch_metrics('EXP', 'loss', storage=os.environ['STORE'])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='that its owner lives is seen on Linux only')
+@pytest.mark.failure('F1', 'SIGKILL, and the store is only read')
+def test_who_only_reads_is_told_once_what_a_dead_process_left(
+    start: Start, run: Run, store: Store
+) -> None:
+    child = start(LOGS_UNTIL_KILLED)
+    child.wait_for('logged')
+    assert run(READS).errors == ''  # it lives, and will store that
+    child.send(signal.SIGKILL)
+    child.finish(-signal.SIGKILL)
+    (journal,) = store.spills
+    before = {path: path.stat().st_mtime_ns for path in journal.iterdir()}
+    ended = run(READS)
+
+    assert ended.numbers('read') == [1, 1, 1]
+    (line,) = ended.errors.splitlines()
+    assert str(journal) in line
+    assert line.endswith(f'run: neptune-async recover --storage {store.path}')
+    assert {path: path.stat().st_mtime_ns for path in journal.iterdir()} == before
+    store.open_once()
+    assert run(READS).errors == ''
+    store.require('loss', range(1000))
+
+
+@pytest.mark.failure('F1', 'SIGKILL once all is stored')
+def test_a_journal_that_storage_has_all_of_is_told_to_nobody(
+    start: Start, run: Run, store: Store
+) -> None:
+    child = start(LOGS_UNTIL_KILLED)
+    child.wait_for('logged')
+    child.tell()
+    child.wait_for('flushed')
+    child.send(signal.SIGKILL)
+    child.finish(-signal.SIGKILL)
+    assert len(store.spills) == 1
+    assert run(READS).errors == ''
 
 
 @pytest.mark.failure('F16', "fork with durability='call', then SIGKILL of either")
