@@ -13,6 +13,7 @@ from typing import TypeAlias
 import anyio
 
 from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.recovery import Recovery
 from neptune_async._engine.sending import attempt, found_or_made
 from neptune_async._model import messages
 from neptune_async._model.operations import (
@@ -75,7 +76,8 @@ def copy_experiments(
     """Copy experiments to another store, those that are there in part to their end.
 
     Points are appended after those that the target has, atoms and sets are made
-    what they are in the source; variables that only the target has stay. It can be
+    what they are in the source; variables that only the target has stay. What processes that have
+    ended left beside the source is taken in there first, if it may be written to. It can be
     broken off and begun anew at any moment, and run several times at once. An experiment that
     cannot be copied keeps no other from being copied.
 
@@ -98,7 +100,7 @@ async def _copy(
     source: Storage, target: Storage, names: Sequence[str], report: Report
 ) -> list[Copied]:
     try:
-        await attempt(partial(source.open, writable=False))
+        await _open_source(source)
         known = await attempt(source.list_experiments)
         for name in names:
             if name not in known:
@@ -110,6 +112,22 @@ async def _copy(
     finally:
         for storage in (source, target):
             await storage.close()
+
+
+async def _open_source(source: Storage) -> None:
+    """Open a store to read it, once it has taken in what processes that have ended left behind;
+    where it may not be written to, that is only told.
+    """
+    recovery = Recovery(source, is_own=lambda _: False, is_failing=lambda: False)
+    await attempt(partial(source.open, writable=False))
+    if await recovery.left_behind():
+        await source.close()
+        try:
+            await attempt(partial(source.open, writable=True))
+            await recovery.run()
+        except StorageError:
+            await attempt(partial(source.open, writable=False))
+            await recovery.warn()
 
 
 async def _compacted(storage: Storage) -> None:

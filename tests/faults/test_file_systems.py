@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from neptune_async import Experiment
+from neptune_async._engine.spill import write_spill
+from neptune_async._model.operations import Batch, CreateVariable, Part, Variable
 
 from . import shim
 from .harness import Child, Ended, Store, Tally
@@ -364,6 +367,22 @@ def test_a_store_on_a_read_only_file_system_can_be_read(start: Start, mounted: S
     assert refused.startswith(f'resume cannot open the store {mounted.path}: it is read-only')
     assert read == 'read [0.0]'
     assert ended.errors == ''
+
+
+@pytest.mark.unmeasured
+@pytest.mark.failure('F28', 'a store with a spill file is copied from a read-only file system')
+def test_a_copy_says_what_it_lacks_that_a_read_only_file_system_keeps(
+    mounted: Store, tmp_path: Path
+) -> None:
+    part = Part(1, 'EXP', None, [CreateVariable(Variable(9, 'x', 'atom', 'int'))], count=1)
+    spill = write_spill(Path(f'{mounted.path}.spilled'), [Batch(b'w' * 16, 1, [part])])
+    make_read_only(mounted)
+    command = [sys.executable, '-m', 'neptune_async', 'sync', mounted.path, tmp_path / 'copy.db']
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (0, 'EXP: 1 variables, 1 points were new\n')
+    (line,) = done.stderr.splitlines()
+    assert f'lacks what is kept in {spill};' in line
 
 
 @pytest.mark.unmeasured

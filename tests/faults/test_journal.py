@@ -250,6 +250,27 @@ def test_a_journal_that_storage_has_all_of_is_told_to_nobody(
     assert run(READS).errors == ''
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='that its owner lives is seen on Linux only')
+@pytest.mark.failure('F1', 'SIGKILL, and the store is copied')
+def test_a_copy_has_what_a_dead_process_left(start: Start, store: Store, tmp_path: Path) -> None:
+    child = start(LOGS_UNTIL_KILLED)
+    child.wait_for('logged')
+    child.send(signal.SIGKILL)
+    child.finish(-signal.SIGKILL)
+    (journal,) = store.spills
+    target = tmp_path / 'copy.db'
+    done = subprocess.run(
+        [sys.executable, '-m', 'neptune_async', 'sync', store.path, target],
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.stdout == 'EXP: 1 variables, 1,000 points were new\n'
+    assert f'{journal} was taken in' in done.stderr
+    assert store.spills == []
+    for copy in (store, Store(target, store.tally)):
+        copy.require('loss', range(1000))
+
+
 @pytest.mark.failure('F16', "fork with durability='call', then SIGKILL of either")
 @pytest.mark.parametrize('killed', ['parent', 'child'])
 def test_each_side_of_a_fork_has_a_journal_of_its_own(
