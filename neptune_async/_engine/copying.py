@@ -207,10 +207,12 @@ class _Copying:
         else:
             own = there
             self._require_fit(variable, there)
-        copies: dict[str, Callable[..., Awaitable[None]]] = {
+        copies: dict[str, Callable[..., Awaitable[bool]]] = {
             'atom': self._copy_atom, 'set': self._copy_set, 'series': self._copy_series,
         }  # fmt: skip
-        await copies[variable.container](found, own, is_new=there is None)
+        is_there = await copies[variable.container](found, own, is_new=there is None)
+        if there is None and not is_there:
+            self._part.operations.pop()  # it was deleted since the source was listed
         if self._is_full:
             await self._send()
 
@@ -225,33 +227,39 @@ class _Copying:
                 f'{variable.container} of {variable.content}',
             )
 
-    async def _copy_atom(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
+    # Each returns whether the source still has the variable.
+
+    async def _copy_atom(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> bool:
         read = await attempt(self.source.read_atom, found.id, own.path)
-        variable, value = read or (own, None)
+        if read is None:
+            return False
+        variable, value = read
         if value is None:
-            return  # it was deleted meanwhile
+            return True
         if is_new or await attempt(self.target.read_atom, self.record.id, own.path) != (own, value):
             self._part.operations.append(Assign(own.id, variable.content, value))
+        return True
 
-    async def _copy_set(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
+    async def _copy_set(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> bool:
         read = await attempt(self.source.read_set, found.id, own.path)
         if read is None:
-            return
+            return False
         variable, members = read
         there = None if is_new else await attempt(self.target.read_set, self.record.id, own.path)
         if there is None or (there[0].content, {*there[1]}) != (variable.content, {*members}):
             self._part.operations.append(ResetMembers(own.id, variable.content, tuple(members)))
+        return True
 
-    async def _copy_series(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> None:
+    async def _copy_series(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> bool:
         count, last = (0, None) if is_new else await self._end_of(own.path)
         window = Window(first=max(0, count - 1))
         read = await attempt(self.source.read_series, found.id, own.path, window, True, True)
         if read is None:
-            return
+            return False
         if read.end < count:
             raise self._differs(own.path, f'has {count} points there, and only {read.end} here')
         if read.end == 0:
-            return
+            return True
         points = concatenated(read.pieces)
         if last is not None and _bits(last) != _bits(_at(points, count - 1 - read.first)):
             raise self._differs(own.path, f'has another point {count - 1} there')
@@ -259,6 +267,7 @@ class _Copying:
             self._add(own, points.sliced(start, start + _BATCH_POINTS))
             if self._is_full:
                 await self._send()
+        return True
 
     async def _end_of(self, path: str) -> tuple[int, Points | None]:
         """Return how many points the target has of a series, and the last one."""

@@ -242,6 +242,23 @@ def test_what_cannot_be_copied_is_told(source: str, target: str, tmp_path: Path)
         copy_experiments(str(tmp_path / 'missing.db'), target)
 
 
+def test_what_is_deleted_meanwhile_is_not_made_in_the_copy(source: str, target: str) -> None:
+    with Experiment('fleeting', storage=source) as exp:
+        exp['a'].log(1.0)
+        exp['b/atom'].assign(1)
+        exp['b/series'].log(1.0)
+        exp['b/set'].add(1)
+
+    def delete_what_comes_next(copied: Copied) -> None:
+        if copied.variables == 1:
+            with Experiment('fleeting', storage=source) as exp:
+                exp['b'].delete()
+
+    copy_experiments(source, target, ['fleeting'], delete_what_comes_next)
+    with Experiment('fleeting', storage=target, mode='read') as exp:
+        assert [*exp.namespace_contents()] == ['a']
+
+
 def test_the_command_says_what_it_did(source: str, target: str, tmp_path: Path) -> None:
     command = [sys.executable, '-m', 'neptune_async', 'sync', source, target]
     done = subprocess.run(
