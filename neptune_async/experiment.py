@@ -129,7 +129,8 @@ class ExperimentView(BaseView):
         in the order in which they were logged.
 
         Timestamps are seconds since the epoch: ``pd.to_datetime(frame.timestamp, unit='s')``.
-        Steps are int if all are integral. Values are float64, else the str or datetime objects.
+        Steps are int if all are integral and within 64 bits, else float. Values are float64, else
+        the str or datetime objects.
 
         :raises VariableNotFoundError: there is no variable at the path.
         :raises ContainerTypeError: the variable is no Series.

@@ -26,7 +26,7 @@ def count_of(curve: Curve) -> int:
 
 
 def step_columns(pieces: Sequence[Points]) -> Sequence[array[int]] | Sequence[array[float]]:
-    """Return the steps of points: integers if all are integral, else floats."""
+    """Return the steps of points: integers if 64 bits hold all of them, else floats."""
     columns = []
     for piece in pieces:
         whole = _whole(piece.steps)
@@ -39,7 +39,10 @@ def step_columns(pieces: Sequence[Points]) -> Sequence[array[int]] | Sequence[ar
 def _whole(steps: Stride | array[float]) -> array[int] | None:
     if isinstance(steps, Stride):
         return array('q', map(int, steps.expanded()))
-    return array('q', map(int, steps)) if all(map(float.is_integer, steps)) else None
+    try:
+        return array('q', map(int, steps)) if all(map(float.is_integer, steps)) else None
+    except OverflowError:
+        return None
 
 
 def comparison_columns(comparison: Comparison) -> Iterator[tuple[str, list[Value]]]:

@@ -61,6 +61,18 @@ async def test_a_series_is_a_structured_array(face: Any) -> None:
         assert bits(read['value']) == bits(ODD)
 
 
+async def test_a_step_beyond_64_bits_makes_all_steps_of_a_table_floats(face: Any) -> None:
+    steps = [-1e300, 3, float(2**63)]
+    async with face.open() as exp:
+        exp['loss'].extend(ODD[:3], steps=steps)
+        assert (await face.get(exp['loss'].to_pandas)).index.tolist() == steps
+        assert (await face.get(exp['loss'].to_numpy))['step'].tolist() == steps
+        assert (await face.get(exp['loss'].to_arrow))['step'].to_pylist() == steps
+        exp['other'].log(0.5, step=7)
+        assert (await face.fetch_metrics()).step.tolist() == [*steps, 7]
+        assert (await face.fetch_metrics(output='arrow'))['step'].to_pylist() == [*steps, 7]
+
+
 async def test_a_series_is_an_arrow_table_of_its_chunks(face: Any) -> None:
     logged = np.random.default_rng(0).normal(size=20_000)
     async with face.open() as exp:
