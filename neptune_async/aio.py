@@ -209,6 +209,10 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         return 'head-room' if overflow == 'block' else overflow
 
     async def __aenter__(self) -> AsyncExperiment:
+        if self._shared is not None:
+            # `open` has opened it: once more, and a close would let go of one of two.
+            self._require_open()
+            return self
         opening = self._open()
         try:
             self._opened(await _arrival(opening))

@@ -217,6 +217,18 @@ async def test_an_experiment_that_is_not_open_says_how_to_open_it(store: Path) -
         exp['series'].log(1.0)
 
 
+@pytest.mark.anyio
+async def test_an_experiment_is_opened_once_however_often_it_is_entered(store: Path) -> None:
+    exp = await AsyncExperiment.open('entered', storage=store)
+    async with exp as entered:
+        assert entered is exp
+        assert exp._state.users == exp._worker.users == 1
+    with pytest.raises(ExperimentClosedError, match="open it again with Experiment\\('entered'"):
+        async with exp:
+            pass
+    assert (exp._state.users, exp._worker.users) == (0, 0)
+
+
 @pytest.mark.failure('F24', 'a synchronous flush on the worker, on each loop')
 @pytest.mark.anyio
 async def test_a_flush_on_the_worker_raises_at_once(store: Path) -> None:
