@@ -545,8 +545,8 @@ def compare(
     stored first. It takes a handful of queries, however many experiments there are.
 
     :param names, paths: which experiments and variables: one name, a list of names, a glob (a str
-        with ``*``, ``?`` or ``[``, where ``*`` stands for slashes, too), or a compiled regular
-        expression, to be found anywhere in the name; None is all.
+        with ``*``, ``?`` or ``[`` that is no name itself; ``*`` stands for slashes, too), or a
+        compiled regular expression, to be found anywhere in the name; None is all.
     :param storage: as for ``Experiment``.
     :param output: a frame whose index is the experiments' names, or an Arrow table, whose first
         column they are. There, a column of several types holds texts, in JSON.

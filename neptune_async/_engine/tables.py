@@ -183,7 +183,7 @@ async def curves(
     :raises ContentTypeError: it is a series of another content, everywhere.
     """
     chosen = await _choose(worker, names, paths)
-    for path in paths.exact or ():
+    for path in paths.named:
         _require_series(chosen, path, content)
     series = [
         (experiment, variable)
@@ -227,11 +227,11 @@ async def _choose(worker: Worker, names: Selection, paths: Selection) -> _Chosen
     them is committed.
     """
     for state in [*worker.states.values()]:
-        if names.has(state.name):
+        if names.among((state.name,)):
             await worker.flush(state)
     found = await worker.connection.ask(lambda storage: storage.find_experiments(names.exact))
-    experiments = [experiment for experiment in found if names.has(experiment.name)]
-    known = {experiment.name for experiment in experiments}
+    known = frozenset(names.among([experiment.name for experiment in found]))
+    experiments = [experiment for experiment in found if experiment.name in known]
     for name in names.exact or ():
         if name not in known:
             every = await worker.connection.ask(lambda storage: storage.list_experiments())
@@ -241,7 +241,7 @@ async def _choose(worker: Worker, names: Selection, paths: Selection) -> _Chosen
     if wanted is None:
         # Few differ, however many variables there are: only those that are meant are read.
         every_path = await worker.connection.ask(lambda storage: storage.find_paths(ids))
-        wanted = [path for path in every_path if paths.has(path)]
+        wanted = paths.among(every_path)
     variables = await worker.connection.ask(lambda storage: storage.find_variables(ids, wanted))
     if experiments and paths.exact is not None:
         await _require_paths(worker, ids, paths.exact, variables)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import partial
 from typing import TypeAlias
 
 from neptune_async.exceptions import InvalidArgumentError
@@ -20,37 +21,56 @@ _GLOB_CHARACTERS = re.compile(r'[*?[]')
 class Selection:
     """Names of which each is meant exactly, or all that match a pattern.
 
+    :ivar named: the names and globs that were given.
     :ivar exact: the names; None if there is a pattern.
     """
 
+    named: tuple[str, ...]
     exact: tuple[str, ...] | None
-    _matches: Callable[[str], object]
+    _among: Callable[[Collection[str]], Iterable[str]]
 
-    def has(self, name: str) -> bool:
-        """Whether a name is meant."""
-        return bool(self._matches(name))
+    def among(self, known: Collection[str]) -> list[str]:
+        """Return which of some names are meant, in the order in which they are."""
+        meant = frozenset(self._among(known))
+        return [name for name in known if name in meant]
 
 
 def selection(argument: str, wanted: object, check: Callable[[object], str]) -> Selection:
     """Return what an argument selects.
 
-    A str that has one of the characters ``*?[`` is a glob; ``*`` stands for slashes, too.
+    A str that has one of the characters ``*?[`` is a glob, unless it is itself one of the names;
+    ``*`` stands for slashes, too.
 
     :param check: returns an exact name as it is stored, or raises.
     :raises InvalidArgumentError: when the argument selects nothing that could be.
     """
     if wanted is None:
-        return Selection(None, re.compile('').match)
+        return Selection((), None, frozenset)
     if isinstance(wanted, re.Pattern):
         if not isinstance(wanted.pattern, str):
             raise InvalidArgumentError(f'{argument} must match str, not bytes: {wanted!r}')
-        return Selection(None, wanted.search)
+        return Selection((), None, partial(filter, wanted.search))
     if isinstance(wanted, str) and _GLOB_CHARACTERS.search(wanted):
-        return Selection(None, re.compile(translate(wanted)).match)
+        return Selection((wanted,), None, partial(_of_glob, wanted))
     if not isinstance(wanted, Iterable) or isinstance(wanted, (bytes, bytearray, dict)):
         raise InvalidArgumentError(
             f'{argument} must be a name, a glob, a compiled regular expression or a list of names, '
             f'not {wanted!r}'
         )
     exact = tuple(map(check, [wanted] if isinstance(wanted, str) else wanted))
-    return Selection(exact, frozenset(exact).__contains__)
+    return Selection(exact, exact, frozenset(exact).intersection)
+
+
+def any_of(selections: Sequence[Selection]) -> Selection:
+    """Return the selection of what at least one of several selects."""
+    named = tuple(name for one in selections for name in one.named)
+    is_exact = all(one.exact is not None for one in selections)
+    return Selection(
+        named,
+        named if is_exact else None,
+        lambda known: (name for one in selections for name in one.among(known)),
+    )
+
+
+def _of_glob(glob: str, known: Collection[str]) -> Iterable[str]:
+    return (glob,) if glob in known else filter(re.compile(translate(glob)).match, known)

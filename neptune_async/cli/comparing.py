@@ -16,7 +16,7 @@ from neptune_async._engine.store import Store, opened
 from neptune_async._engine.tables import Comparison, Curve, Thinning
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name, normalise
-from neptune_async._model.selection import Selection, selection
+from neptune_async._model.selection import Selection, any_of, selection
 from neptune_async._model.values import shown_step
 from neptune_async._storage.chunks import concatenated, expanded
 from neptune_async._transfer.texts import json_members, jsonable
@@ -237,11 +237,7 @@ def _paths(wanted: Sequence[str]) -> Selection:
     """Return which paths are meant: those that are named, or match one of the globs."""
     if not wanted:
         return selection('paths', None, normalise)
-    each = [selection('paths', path, normalise) for path in wanted]
-    exact = [path for one in each for path in one.exact or ()]
-    if len(exact) == len(each):
-        return selection('paths', exact, normalise)
-    return Selection(None, lambda path: any(one.has(path) for one in each))
+    return any_of([selection('paths', path, normalise) for path in wanted])
 
 
 def _require(found: Sequence[str], wanted: Sequence[str], experiments: int) -> None:
@@ -250,7 +246,7 @@ def _require(found: Sequence[str], wanted: Sequence[str], experiments: int) -> N
     :raises VariableNotFoundError: there is such a one.
     """
     for path in wanted:
-        if not any(map(selection('paths', path, normalise).has, found)):
+        if not selection('paths', path, normalise).among(found):
             raise messages.variable_nowhere(experiments, path, found)
 
 

@@ -225,6 +225,21 @@ async def test_patterns_choose_rows_and_columns(face: Any) -> None:
     assert (await face.compare(paths='x*')).shape == (4, 0)
 
 
+async def test_what_a_glob_names_exactly_is_meant_before_what_it_matches(face: Any) -> None:
+    for name in ('run[1]', 'run1'):
+        async with face.open(name) as exp:
+            exp['x[1]'].log(0.5)
+            exp['x1'].log(0.5)
+            exp['lr[1]'].assign(0.1)
+    frame = await face.compare('run[1]', 'x[1]')
+    assert (frame.index.tolist(), [*frame.columns]) == (['run[1]'], ['x[1]'])
+    frame = await face.fetch_metrics('run[1]', 'x[1]')
+    assert frame[['experiment', 'path']].to_numpy().tolist() == [['run[1]', 'x[1]']]
+    assert (await face.compare('run[12]')).index.tolist() == ['run1']
+    with pytest.raises(ContainerTypeError, match=r"'lr\[1\]'.*Atom of float"):
+        await face.fetch_metrics(paths='lr[1]')
+
+
 @pytest.mark.parametrize(
     ('values', 'dtype'),
     [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from neptune_async._model.paths import checked_name, normalise
-from neptune_async._model.selection import selection
+from neptune_async._model.selection import any_of, selection
 from neptune_async.exceptions import InvalidArgumentError, InvalidNameError, InvalidPathError
 
-NAMES = ['a', 'b', 'a/b', 'a/bc', 'A', 'a*', 'ab']
+NAMES = ['a', 'b', 'a/b', 'a/bc', 'A', 'b[1]', 'b1', 'ab']
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,11 @@ NAMES = ['a', 'b', 'a/b', 'a/bc', 'A', 'a*', 'ab']
         ('a', ['a']),
         (['b', 'a', 'nowhere'], ['a', 'b']),
         ([], []),
-        ({'a*'}, ['a*']),
+        ({'b[1]'}, ['b[1]']),
         ({'a': 1, 'b': 2}.keys(), ['a', 'b']),
-        ('a*', ['a', 'a/b', 'a/bc', 'a*', 'ab']),
+        ('a*', ['a', 'a/b', 'a/bc', 'ab']),
+        ('b[1]', ['b[1]']),
+        ('b[12]', ['b1']),
         ('a/?', ['a/b']),
         ('[!a]', ['b', 'A']),
         ('*', NAMES),
@@ -34,7 +36,14 @@ NAMES = ['a', 'b', 'a/b', 'a/bc', 'A', 'a*', 'ab']
 )
 def test_a_selection_has_what_it_names(wanted: Any, chosen: list[str]) -> None:
     selected = selection('names', wanted, checked_name)
-    assert [name for name in NAMES if selected.has(name)] == chosen
+    assert selected.among(NAMES) == chosen
+
+
+def test_several_selections_have_what_each_of_them_has() -> None:
+    several = [selection('names', wanted, checked_name) for wanted in ('b[1]', 'b', '?')]
+    assert any_of(several).among(NAMES) == ['a', 'b', 'A', 'b[1]']
+    assert any_of(several).exact is None
+    assert any_of(several[1:2] * 2).exact == ('b', 'b')
 
 
 def test_only_names_are_exact() -> None:
