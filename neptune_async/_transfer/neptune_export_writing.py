@@ -50,24 +50,36 @@ class ExportWriter:
         self.missing: Counter[str] = Counter()
 
     def write(self, experiment: str, holdings: Iterable[Held]) -> None:
-        """Write an experiment, which is there once all of it is.
+        """Write an experiment, which is there once all of it is; until then, what was there before.
 
         :raises UnsupportedValueError: a text has no form in Parquet.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in self._folder.glob(f'{digest_name(experiment)}_part_*.parquet*'):
-            stale.unlink()
         contents: dict[str, Content] = {}
         tables = self._merged(experiment, holdings, contents)
         parts: list[Path] = []
-        table = next(tables, None)
-        while table is not None:
-            path = self._folder / f'{digest_name(experiment)}_part_{len(parts)}.parquet'
-            parts.append(path)
-            table = _write_part(_unfinished(path), table, tables, contents)
-        # The first part last: who sees it sees all.
-        for path in reversed(parts):
-            _unfinished(path).replace(path)
+        try:
+            table = next(tables, None)
+            while table is not None:
+                parts.append(self._folder / f'{digest_name(experiment)}_part_{len(parts)}.parquet')
+                table = _write_part(_unfinished(parts[-1]), table, tables, contents)
+        except BaseException:
+            for path in parts:
+                _unfinished(path).unlink(missing_ok=True)
+            raise
+        self._replace(experiment, parts)
+
+    def _replace(self, experiment: str, parts: Sequence[Path]) -> None:
+        """Put parts that are whole in the place of those of an export before."""
+        written = [*map(_unfinished, parts)]
+        found = self._folder.glob(f'{digest_name(experiment)}_part_*.parquet*')
+        stale = sorted(path for path in found if path not in written)
+        # The first part goes first and comes last: who sees it sees all, and of one export.
+        if len({*stale, *parts}) > 1:
+            for path in stale:
+                path.unlink()
+        for path, whole in zip(reversed(parts), reversed(written), strict=True):
+            whole.replace(path)
 
     def _merged(
         self, experiment: str, holdings: Iterable[Held], contents: dict[str, Content]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from neptune_async import Experiment
 from neptune_async._engine.store import Store, opened
-from neptune_async._transfer import files, neptune_export, tensorboard
+from neptune_async._transfer import files, neptune_export, neptune_export_writing, tensorboard
 from neptune_async._transfer.holdings import holdings
 from neptune_async._transfer.importing import Importer, Report
 from neptune_async._transfer.long_rows import COLUMNS, rows_of
@@ -233,6 +233,39 @@ def test_the_verbs_move_a_store_through_every_form(run: CommandLine, store: Path
     assert {f'x-{name}': found for name, found in contents(store).items()} == contents(
         run.folder / 'n.db'
     )
+
+
+def test_an_export_that_fails_leaves_the_one_before_as_it_was(
+    run: CommandLine, store: Path
+) -> None:
+    command = ['export', 'digits-1', '--format', 'neptune-export', '--out', 'export', '--force']
+    assert run(*command).code == 0
+    (part,) = run.folder.glob('export/*/*')
+    before = part.read_bytes()
+    with Experiment('digits-1', storage=store, echo=False) as exp:
+        exp['what/Parquet/cannot/hold'].log('\ud800')
+    failed = run(*command)
+    assert failed.code == 1 and 'lone surrogate' in failed.err
+    assert [*run.folder.glob('export/*/*')] == [part]
+    assert part.read_bytes() == before
+
+
+def test_an_export_in_several_parts_replaces_one_in_more(
+    fresh: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fresh()
+    writer = ExportWriter(folder / 'export', 'ws/proj')
+    monkeypatch.setattr(neptune_export_writing, '_GROUP_ROWS', 1)
+    monkeypatch.setattr(neptune_export_writing, 'PART_BYTES', 5)  # one more than it begins with
+    for paths in ('abc', 'de'):
+        storage = folder / f'{paths}.db'
+        fill(storage, {'EXP-1': dict.fromkeys(paths, ('atom', 1))})
+        write_all(storage, writer.write)
+        found = neptune_export.find_files(folder / 'export')
+        assert len(found) == len(paths) == len([*folder.glob('export/*/*')])
+    with taken_in(folder / 'to.db', neptune_export.names_of(found).__getitem__) as importer:
+        importer.take(found)
+    assert contents(folder / 'to.db') == contents(storage)
 
 
 @pytest.mark.parametrize('name', ['L' * 256, 'ü' * 128], ids=['ascii', 'utf-8'])
