@@ -70,7 +70,7 @@ class JsonLines:
                 except json.JSONDecodeError as error:
                     why = f'it is no JSON: {error.msg} at character {error.pos + 1}'
                     raise _damaged(self._path, number, why) from error
-                except (ValueError, TypeError) as error:
+                except (ValueError, TypeError, RecursionError) as error:
                     raise _damaged(self._path, number, error) from error
 
 
@@ -87,6 +87,8 @@ def _json_row(fields: Any) -> Row:
         text = getattr(row, name)
         if not isinstance(text, str) and (text is not None or name == 'experiment'):
             raise TypeError(f'{name} is {text!r}')
+    if row.container == 'set' and not isinstance(row.value, list):
+        raise TypeError('a set is a list of its members')
     return row
 
 
@@ -174,8 +176,14 @@ def _csv_row(
 
 
 def _members(text: str) -> list[str]:
-    """Return the members of a set, each as plain text again."""
-    return [text_of(member) for member in value_of('list', text)]
+    """Return the members of a set, each as plain text again.
+
+    :raises ValueError: it is no list of them.
+    """
+    members = value_of('list', text)
+    if not isinstance(members, list) or any(isinstance(member, list) for member in members):
+        raise ValueError('a set is a list of its members')
+    return [text_of(member) for member in members]
 
 
 # ── Parquet ──────────────────────────────────────────────────────────────────

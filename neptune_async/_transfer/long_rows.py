@@ -107,7 +107,7 @@ def _fill(batch: list[Row], decode: Decode, draft: Draft, start: int, stop: int)
         elif row.path is not None:
             try:
                 _fill_one(row, decode, draft)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 draft.refuse(row.path, f'it holds no {row.content}: {error}')
     if floats:
         _fill_floats(floats, decode, draft)
@@ -126,7 +126,8 @@ def _fill_one(row: Row, decode: Decode, draft: Draft) -> None:
     elif row.step is None:
         draft.declare(path, content)
     else:
-        draft.point(path, content, row.step, _time(row), decode(content, row.value))
+        value = decode(content, row.value)
+        draft.point(path, content, checked_step(row.step), _time(row), value)
 
 
 def _fill_floats(rows: list[Row], decode: Decode, draft: Draft) -> None:
@@ -135,7 +136,7 @@ def _fill_floats(rows: list[Row], decode: Decode, draft: Draft) -> None:
         try:
             value = decode('float', row.value)
             point = (row.path, checked_step(row.step), _time(row), value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             draft.refuse(str(row.path), f'it holds no float: {error}')
             continue
         for column, item in zip(columns, point, strict=True):

@@ -39,7 +39,8 @@ def jsonable(value: Any, *, nested: bool = False) -> Any:
 def from_jsonable(content: Content, given: Any) -> Any:
     """Return the value that ``jsonable`` was given, of the content that is known of it.
 
-    :raises ValueError, TypeError, KeyError: for what is no such value.
+    :raises ValueError, TypeError, KeyError, OverflowError, RecursionError: for what is no such
+        value.
     """
     if content == 'float':
         return float(given)

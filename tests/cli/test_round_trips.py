@@ -349,6 +349,54 @@ def test_a_long_table_with_rows_that_fit_nothing_says_so(run: CommandLine) -> No
     assert points == [(0, 1.0, 0.5), (2, 1.0, 0.25)]
 
 
+DEEP = {depth: '[' * depth + ']' * depth for depth in (600, 100_000)}
+"""Lists that are too deep for us, and for the decoder."""
+HEADER = ','.join(COLUMNS) + '\r\n'
+
+
+def json_row(container: str, content: str, value: str) -> str:
+    head = f'{{"experiment":"a","path":"x","container":"{container}","content":"{content}"'
+    step = ',"step":1' if container == 'series' else ''
+    return f'{head}{step},"value":{value}}}\n'
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'why'),
+    [
+        ('x.jsonl', json_row('set', 'str', '"abc"'), 'a set is a list'),
+        ('x.jsonl', json_row('atom', 'list', DEEP[100_000]), ''),
+        ('x.jsonl', '[]\n', 'no JSON object'),
+        ('x.csv', HEADER + 'a,x,set,str,,,5\r\n', 'a set is a list'),
+        ('x.csv', HEADER + 'a,x,set,str,,,[[1]]\r\n', 'a set is a list'),
+    ],
+    ids=range(5),
+)
+def test_a_line_that_is_no_row_is_told_with_its_number(
+    run: CommandLine, name: str, text: str, why: str
+) -> None:
+    (run.folder / name).write_text(text, newline='')
+    failed = run('import', 'file', name, '--storage', 'odd.db')
+    assert (failed.code, failed.err.count('\n')) == (1, 1)
+    assert f'{name}: line {text.count(chr(10))} is no row' in failed.err and why in failed.err
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('x.jsonl', json_row('series', 'float', '1' + '0' * 400)),
+        ('x.jsonl', json_row('atom', 'float', '1' + '0' * 400)),
+        ('x.jsonl', json_row('atom', 'list', DEEP[600])),
+        ('x.csv', HEADER + 'a,x,series,str,nan,1,text\r\n'),
+    ],
+    ids=range(4),
+)
+def test_a_row_whose_value_is_none_is_counted(run: CommandLine, name: str, text: str) -> None:
+    (run.folder / name).write_text(text, newline='')
+    done = run('import', 'file', name, '--storage', 'odd.db', '--json')
+    assert (done.code, done.err) == (1, '')
+    assert (done.json['stored'], done.json['refused']) == (0, 1)
+
+
 @pytest.mark.parametrize('form', LONG)
 def test_a_series_without_points_is_kept(form: str, fresh: Callable[[], Path]) -> None:
     folder = fresh()
