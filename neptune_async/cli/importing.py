@@ -12,7 +12,7 @@ from neptune_async._engine.store import opened
 from neptune_async._transfer.importing import Importer, Report, RowFile
 from neptune_async.cli.exits import FAILED, GOES_ON, OK, complain, told_when_interrupted
 from neptune_async.cli.options import EXIT_CODES, json_option, needing, storage_option, verb
-from neptune_async.cli.output import list_reasons, print_json, progress
+from neptune_async.cli.output import list_reasons, on_one_line, print_json, progress
 from neptune_async.exceptions import StorageError
 
 
@@ -151,7 +151,7 @@ def _tell(report: Report, as_json: bool) -> None:
         f'{len(report.experiments):,} experiments, {report.known:,} were there already'
     )
     for kind, count in sorted(report.kinds.items()):
-        click.echo(f'{count:>14,}  {kind}')
+        click.echo(f'{count:>14,}  {on_one_line(kind)}')
     list_reasons('as near as can be', report.notes)
     list_reasons('left out', report.left_out)
     list_reasons('not stored', report.refused)

@@ -139,8 +139,13 @@ def shown_value(value: Any, width: int = 40) -> str:
         text = f'{value:.6g}' if isinstance(value, float) else str(value)
     except ValueError:  # an int too long for decimal digits
         text = f'a {type(value).__name__} too long to be shown'
-    text = ' '.join(text.split()).translate(_CONTROLS)
+    text = on_one_line(text)
     return text if len(text) <= width else f'{text[: width - 1]}…'
+
+
+def on_one_line(text: str) -> str:
+    """Return a text without line breaks, and without what a terminal would obey."""
+    return ' '.join(text.split()).translate(_CONTROLS)
 
 
 def shown_members(members: Iterable[Any], width: int = 40) -> str:
@@ -208,6 +213,6 @@ def list_reasons(title: str, reasons: Counter[str]) -> None:
     for reason, count in reasons.most_common(_SHOWN):
         if count == 0:
             break
-        click.echo(f'{count:>14,}  {reason}', err=True)
+        click.echo(f'{count:>14,}  {on_one_line(reason)}', err=True)
     if len(reasons) > _SHOWN:
         click.echo(f'{"":>14}  and {len(reasons) - _SHOWN:,} more reasons', err=True)

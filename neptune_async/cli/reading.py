@@ -25,6 +25,7 @@ from neptune_async.cli.options import (
 )
 from neptune_async.cli.output import (
     json_point,
+    on_one_line,
     print_json,
     print_table,
     shown_members,
@@ -220,7 +221,8 @@ def _cells(variable: Variable, contents: _Contents) -> tuple[str, str, str, str]
 def tail(name: str, path: str, last: int, follow: bool, as_json: bool, storage: str | None) -> None:
     """Print the last points of a series: step, time and value.
 
-    With --json, a line of JSON a point.
+    A text is put on one line, without its control characters; with --json, a line of JSON a point,
+    it is what it is.
     """
     with Experiment(name, storage=storage, mode='read', echo=False) as experiment:
         view = experiment[path]
@@ -233,8 +235,8 @@ def _print_point(point: Point, as_json: bool) -> None:
     if as_json:
         print_json(json_point(*point), indent=None)
         return
-    value = point.value.isoformat() if isinstance(point.value, datetime) else point.value
-    print(f'{point.step:>10}  {shown_time(point.timestamp)}  {value}', flush=True)
+    value = point.value.isoformat() if isinstance(point.value, datetime) else str(point.value)
+    print(f'{point.step:>10}  {shown_time(point.timestamp)}  {on_one_line(value)}', flush=True)
 
 
 VERBS = (list_verb, show, tail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,28 @@ def test_tail_prints_points(run: CommandLine, store: Path) -> None:
     ]  # fmt: skip
     printed = run('tail', 'digits-1', 'events', TZ='UTC').out
     assert printed == '         0  2023-11-14 22:13:20  begun\n'
+
+
+def test_no_text_rings_moves_or_colours_a_terminal(run: CommandLine, store: Path) -> None:
+    text = 'a\x1b[31m red\nand \x07 \x9b1A' + 'long ' * 20
+    with Experiment('odd', storage=store, echo=False) as exp:
+        exp['texts'].log(text)
+        exp['text'].assign(text)
+        exp['set'].add(text)
+    (run.folder / 'odd.csv').write_text(
+        f'experiment,path,container,content,step,timestamp,value\na,x,"{text}",str,,,1\n'
+    )
+    for command in (
+        ['tail', 'odd', 'texts'],
+        ['show', 'odd'],
+        ['compare', 'odd'],
+        ['import', 'file', 'odd.csv', '--storage', 'other.db'],
+    ):
+        shown = run(*command)
+        assert 'a\ufffd[31m red' in shown.out
+        assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f]', shown.out + shown.err)
+    tail = run('tail', 'odd', 'texts').out
+    assert tail.count('\n') == 1 and tail.endswith(' long\n')  # not shortened
 
 
 def test_tail_follows_a_series_until_ctrl_c(run: CommandLine, store: Path) -> None:
