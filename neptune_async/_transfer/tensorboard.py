@@ -150,6 +150,8 @@ def _fill(values: list[_Value], draft: Draft, start: int, stop: int) -> None:
             draft.leave_out(f'values of {value.kind}: only scalars and texts are kept')
         elif abs(value.step) > MAX_STEP:
             draft.refuse(value.tag, 'a step is beyond 2**53')
+        elif not math.isfinite(value.time):
+            draft.refuse(value.tag, f'{value.time} is no time')
         elif value.kind == texts.PLUGIN_NAME:
             draft.point(value.tag, 'str', float(value.step), value.time, _text(value.tensor))
         else:

@@ -88,6 +88,16 @@ def test_what_has_no_form_is_left_out_and_counted_apart_each_time(run: CommandLi
     assert 'left out: 2\n' in told.err
 
 
+def test_a_value_whose_time_is_none_is_refused(run: CommandLine) -> None:
+    odd = [scalar('loss', 0, 0.5), scalar('loss', 1, 0.25), text('notes', 0, 'x')]
+    for event, time in zip(odd, ('inf', 'nan', 'nan'), strict=True):
+        event.wall_time = float(time)
+    write(run.folder / 'logs' / 'a' / 'events.out.tfevents.1.host', *odd, scalar('loss', 2, 0.125))
+    done = run('import', 'tensorboard', 'logs', '--storage', STORE, '--json')
+    assert (done.code, done.json['stored'], done.json['refused']) == (1, 1, 3)
+    assert points(run.folder / STORE, 'a', 'loss') == [(2, 1_700_000_002.25, 0.125)]
+
+
 def test_of_a_run_that_goes_on_only_what_is_new_is_taken_in(run: CommandLine) -> None:
     file = run.folder / 'logs' / 'a' / 'events.out.tfevents.1.host'
     write(file, scalar('loss', 0, 0.5), scalar('loss', 1, 0.25))
