@@ -528,6 +528,19 @@ def test_both_stores_make_the_same_of_any_batches(url: str, drawn: Any) -> None:
     anyio.run(agree, url, drawn)
 
 
+@pytest.mark.asyncio
+async def test_nothing_is_kept_in_mind_of_what_is_merged_or_gone(store: PostgresStorage) -> None:
+    for name in ('kept', 'deleted'):
+        experiment = await store.create_experiment(name)
+        for number in (1, 2):
+            one = part(experiment, [float(number)], creates=number == 1)
+            await store.write(Batch(b'w' * 16, number, [one]))
+    await store.delete_experiment('deleted')
+    while await store.compact('everything'):
+        pass
+    assert store._batches._rows == {}
+
+
 # ── A watch ──────────────────────────────────────────────────────────────────
 
 

@@ -76,8 +76,11 @@ class Batches:
     ) -> None:
         """Merge the rows at the end of series, after the last that has as many points as said."""
         await connection.execute('SELECT merge_chunks($1, $2, $3)', experiment_id, series, enough)
+        counts = self._rows.get(experiment_id, Counter())
         for variable_id in series:
-            del self._rows[experiment_id][variable_id]
+            del counts[variable_id]
+        if not counts:
+            self._rows.pop(experiment_id, None)
 
     async def write(
         self, connection: asyncpg.Connection, batch: Batch, careful: bool, forced: bool
