@@ -199,6 +199,8 @@ class EventWriter:
     def write(self, experiment: str, holdings: Iterable[Held]) -> None:
         """Write an experiment, which is there once all of it is."""
         folder = folder_below(self._folder, experiment)
+        is_named_so = folder.relative_to(self._folder).as_posix() == experiment
+        self.notes['names that no folder can have became others'] += not is_named_so
         folder.mkdir(parents=True, exist_ok=True)
         with (
             unfinished(folder / 'events.out.tfevents.neptune_async') as path,

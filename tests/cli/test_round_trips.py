@@ -277,8 +277,10 @@ def test_an_experiment_of_the_longest_name_is_exported(
     write_all(folder / 'from.db', ExportWriter(folder / 'export', 'p' * 256).write)
     (file,) = neptune_export.find_files(folder / 'export')
     assert [run.id for run in file.runs] == [name]
-    write_all(folder / 'from.db', EventWriter(folder / 'runs').write)
+    events = EventWriter(folder / 'runs')
+    write_all(folder / 'from.db', events.write)
     assert len(tensorboard.find_files(folder / 'runs')) == 1
+    assert +events.notes == {'names that no folder can have became others': 1}
 
 
 def test_export_says_what_is_wrong_or_left_out(run: CommandLine, store: Path) -> None:
