@@ -367,7 +367,7 @@ def json_row(container: str, content: str, value: str) -> str:
     [
         ('x.jsonl', json_row('set', 'str', '"abc"'), 'a set is a list'),
         ('x.jsonl', json_row('atom', 'list', DEEP[100_000]), ''),
-        ('x.jsonl', '[]\n', 'no JSON object'),
+        ('x.jsonl', '[]\n', 'and no object'),
         ('x.csv', HEADER + 'a,x,set,str,,,5\r\n', 'a set is a list'),
         ('x.csv', HEADER + 'a,x,set,str,,,[[1]]\r\n', 'a set is a list'),
     ],
