@@ -20,6 +20,7 @@ import operator
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from numbers import Number
 from typing import Any, Literal, TypeAlias
 
 from neptune_async.exceptions import (
@@ -85,7 +86,7 @@ def _atom_value(value: object, depth: int) -> AtomValue:
 def series_value(value: object) -> SeriesValue:
     """Return what a Series can hold: a float, a str or a datetime.
 
-    :raises UnsupportedValueError: for any other value, and for an int that no
+    :raises UnsupportedValueError: for any other value, and for a number that no
         float equals.
     """
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -99,9 +100,15 @@ def series_value(value: object) -> SeriesValue:
     if isinstance(plain, int):
         return _exact_float(plain)
     if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and _may_be_a_number(value):
-        # Whatever error a library has for what is no number, or is several.
-        with suppress(Exception):
-            return float(value)  # type: ignore[arg-type]  # hasattr is the check
+        try:
+            converted = float(value)  # type: ignore[arg-type]  # hasattr is the check
+            is_rounded = _is_rounded(converted, value)
+        except Exception:  # whatever error a library has for what is no number, or is several
+            pass
+        else:
+            if is_rounded:
+                raise _no_float_equals(value)
+            return converted
     raise UnsupportedValueError(
         f'a series cannot hold {_described(value)}; log a number, a str or a datetime'
     )
@@ -334,11 +341,22 @@ def _exact_float(number: int) -> float:
     except OverflowError:
         converted = math.inf
     if converted != number:
-        raise UnsupportedValueError(
-            f'a series holds floats, and none equals the int {_described(number)}; '
-            'log float(value) to have it rounded, or str(value) to keep it'
-        )
+        raise _no_float_equals(number)
     return converted
+
+
+def _is_rounded(converted: float, value: object) -> bool:
+    """Whether a number is another one than the float that it was made."""
+    # What is only made a float, as a running mean, is a number to nobody, and equal to none.
+    is_number = isinstance(value, Number) or hasattr(value, 'dtype')
+    return is_number and not math.isnan(converted) and bool(converted != value)
+
+
+def _no_float_equals(number: object) -> UnsupportedValueError:
+    return UnsupportedValueError(
+        f'a series holds floats, and none equals {_described(number)}; '
+        'log float(value) to have it rounded, or str(value) to keep it'
+    )
 
 
 def _described(value: object) -> str:
