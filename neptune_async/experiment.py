@@ -236,9 +236,10 @@ class Experiment(BaseExperiment[ExperimentView]):
     process share their state; the options of the first hold.
 
     :param name: None takes the next free ``EXP-1``, ``EXP-2``, ...
-    :param storage: a path, ``:memory:``, ``sqlite:///relative.db`` or
-        ``sqlite:////absolute.db``; None is the environment variable
-        ``NEPTUNE_ASYNC_STORAGE``, else ``.neptune_async/experiments.db``.
+    :param storage: a path (``~`` at the beginning of a str is the home folder),
+        ``:memory:``, ``sqlite:///relative.db`` or ``sqlite:////absolute.db``;
+        None is the environment variable ``NEPTUNE_ASYNC_STORAGE``, else
+        ``.neptune_async/experiments.db``.
     :param mode: ``resume`` creates the experiment or goes on with it, ``create``
         refuses an existing name, ``read`` refuses writes and an unknown name,
         ``disabled`` stores nothing: reads answer from memory.

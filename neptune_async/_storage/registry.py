@@ -27,8 +27,9 @@ _SCHEME = re.compile('([A-Za-z][A-Za-z0-9+.-]*)://')
 def resolve(storage: str | os.PathLike[str] | None) -> str:
     """Return the URL of a store; equal for all ways to name the same one.
 
-    :param storage: a path, ``:memory:`` or a URL; None is what the environment
-        variable ``NEPTUNE_ASYNC_STORAGE`` says, else ``.neptune_async/experiments.db``.
+    :param storage: a path (in a str, ``~`` and ``~user`` at its beginning are home folders),
+        ``:memory:`` or a URL; None is what the environment variable ``NEPTUNE_ASYNC_STORAGE``
+        says, else ``.neptune_async/experiments.db``.
     :raises InvalidStorageError: for what is neither str nor path, or is empty.
     """
     if storage is None:
@@ -47,6 +48,8 @@ def resolve(storage: str | os.PathLike[str] | None) -> str:
     if named in (':memory:', 'sqlite:///:memory:', MEMORY):
         return MEMORY
     if not _SCHEME.match(named):
+        if isinstance(storage, str):  # a Path means what it says, as everywhere
+            named = os.path.expanduser(named)
         return f'sqlite:///{os.path.realpath(named)}'
     scheme, _, rest = named.partition('://')
     if scheme == 'postgres':

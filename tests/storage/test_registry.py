@@ -27,6 +27,29 @@ def test_a_file_has_one_name_however_it_is_written(
         assert registry.create(registry.resolve(name)).location == ':memory:'
 
 
+def test_a_text_that_begins_with_a_tilde_is_below_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    expected = f'sqlite:///{os.path.realpath(tmp_path / "home/runs.db")}'
+    assert registry.resolve('~/runs.db') == expected
+    monkeypatch.setenv(registry.ENVIRONMENT_VARIABLE, '~/runs.db')
+    assert registry.resolve(None) == expected
+    literal = f'sqlite:///{os.path.realpath(tmp_path / "~/runs.db")}'
+    for name in ('./~/runs.db', Path('~/runs.db'), 'sqlite:///~/runs.db', literal):
+        assert registry.resolve(name) == literal
+
+
+@pytest.mark.skipif(not hasattr(os, 'getuid'), reason='a system without a list of its users')
+def test_a_tilde_may_name_a_user() -> None:
+    import pwd
+
+    user = pwd.getpwuid(os.getuid())
+    expected = f'sqlite:///{os.path.realpath(user.pw_dir)}/runs.db'
+    assert registry.resolve(f'~{user.pw_name}/runs.db') == expected
+
+
 def test_the_environment_names_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
