@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
+from typing import Any, ClassVar, Generic, SupportsFloat, TypeAlias, TypeVar, get_args
 
 from neptune_async._engine import experiments, journal, lifecycle
 from neptune_async._engine.entries import NO_ENTRY, Entry
@@ -63,6 +63,10 @@ class BaseExperiment(Generic[View]):
     """An open experiment, but for the ways to wait."""
 
     _view_type: type[View]
+
+    # Else Python would iterate by calling __getitem__ with 0, 1, ...
+    __iter__: ClassVar[None] = None
+    __contains__: ClassVar[None] = None
 
     def __init__(
         self,
@@ -314,6 +318,10 @@ class BaseView:
     """
 
     __slots__ = ('_entry', '_experiment', '_leaves', '_name', '_path', '_queue', '_state')
+
+    # Else Python would iterate by calling __getitem__ with 0, 1, ...
+    __iter__: ClassVar[None] = None
+    __contains__: ClassVar[None] = None
 
     def __init__(self, experiment: BaseExperiment[Any], path: str, name: str) -> None:
         self._experiment = experiment

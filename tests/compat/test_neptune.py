@@ -464,6 +464,15 @@ def test_what_is_asked_for_and_not_there_is_warned_of(caplog: pytest.LogCaptureF
     assert 'source_files, capture_stdout, dependencies have no effect' in record.getMessage()
 
 
+def test_neither_a_run_nor_a_field_is_iterable() -> None:
+    with neptune.init_run(mode='debug') as run:
+        for one in (run, run['metrics']):
+            with pytest.raises(TypeError, match='is not iterable'):
+                iter(one)  # type: ignore[call-overload]  # as is right
+            with pytest.raises(TypeError, match=r'is not (iterable|a container)'):
+                assert 'loss' in one  # type: ignore[operator]  # as is right
+
+
 @pytest.mark.parametrize(
     'method',
     ['upload', 'upload_files', 'download', 'download_last', 'delete_files', 'list_fileset_files',

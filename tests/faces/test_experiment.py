@@ -620,6 +620,15 @@ async def test_an_experiment_pickles(face: Any) -> None:
         await face.close(again)
 
 
+async def test_neither_an_experiment_nor_a_view_is_iterable(face: Any) -> None:
+    async with face.open(mode='disabled') as exp:
+        for one in (exp, exp['loss']):
+            with pytest.raises(TypeError, match='is not iterable'):
+                iter(one)
+            with pytest.raises(TypeError, match=r'is not (iterable|a container)'):
+                assert 'loss' in one
+
+
 async def test_representations_name_what_they_are(face: Any, storage: str) -> None:
     async with face.open() as exp:
         assert "'NPT-1'" in repr(exp) and storage in repr(exp)

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from neptune_async import Atom, ExperimentView, Series, Set
 from neptune_async._model.arguments import repeatable
@@ -42,6 +42,10 @@ class Handler:
 
     Each write takes ``wait=True``, and returns then once it is stored.
     """
+
+    # Else Python would iterate by calling __getitem__ with 0, 1, ... and find no end.
+    __iter__: ClassVar[None] = None
+    __contains__: ClassVar[None] = None
 
     def __init__(self, run: Run, path: str) -> None:
         self._run = run

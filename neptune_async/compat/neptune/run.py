@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 from neptune_async import Atom, Experiment, Namespace
 from neptune_async.compat.neptune.handler import Handler
@@ -45,6 +45,10 @@ class Run:
     :raises RunNotFound: there is no run ``with_id``.
     :raises ValueError: the mode is none of these, or a run is named twice or not at all.
     """
+
+    # Else Python would iterate by calling __getitem__ with 0, 1, ... and find no end.
+    __iter__: ClassVar[None] = None
+    __contains__: ClassVar[None] = None
 
     def __init__(
         self,
