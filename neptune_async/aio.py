@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 import anyio
 import anyio.lowlevel
@@ -65,6 +65,9 @@ class AsyncExperimentView(BaseView):
         """Return the view of a path below this one."""
         view: AsyncExperimentView = self._experiment[self._below(path)]
         return view
+
+    def __reduce__(self) -> NoReturn:
+        raise messages.not_pickled(self._path)
 
     @overload
     async def tail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -214,6 +215,9 @@ class ExperimentView(BaseView):
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
         return experiment._read(read, self._path, *arguments)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return operator.getitem, (self._experiment, self._path)
+
 
 class Experiment(BaseExperiment[ExperimentView]):
     """An experiment: variables at paths, kept in a store.
@@ -232,8 +236,9 @@ class Experiment(BaseExperiment[ExperimentView]):
     was logged is stored, or kept in a file that a line on stderr names.
 
     An experiment may be used from any thread, and after a fork. Pickled, it
-    reopens in the other process. Two objects of one name and storage in one
-    process share their state; the options of the first hold.
+    reopens in the other process, and so does that of a view. Two objects of one
+    name and storage in one process share their state; the options of the first
+    hold.
 
     :param name: None takes the next free ``EXP-1``, ``EXP-2``, ...
     :param storage: a path (``~`` at the beginning of a str is the home folder),

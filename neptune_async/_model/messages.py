@@ -21,6 +21,7 @@ from neptune_async.exceptions import (
     NeptuneAsyncError,
     ReadOnlyError,
     Rejection,
+    UnsupportedValueError,
     VariableNotFoundError,
 )
 from neptune_async.variable import Atom, Series, Set
@@ -189,6 +190,14 @@ def not_open() -> ExperimentClosedError:
     return ExperimentClosedError(
         'the experiment is not open yet; use `async with AsyncExperiment(...) as exp` or '
         '`exp = await AsyncExperiment.open(...)`'
+    )
+
+
+def not_pickled(path: str) -> UnsupportedValueError:
+    """For the pickling of a view whose experiment would have to be awaited."""
+    return UnsupportedValueError(
+        'the view of an AsyncExperiment cannot be pickled, for nobody could await there that its '
+        f'experiment opens; pickle the experiment, open it there, and take experiment[{path!r}]'
     )
 
 

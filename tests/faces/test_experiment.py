@@ -620,6 +620,26 @@ async def test_an_experiment_pickles(face: Any) -> None:
         await face.close(again)
 
 
+def test_a_view_pickles_and_reopens_its_experiment(storage: str) -> None:
+    with Experiment('NPT-1', storage=storage, flush_interval=0.1) as exp:
+        exp['x/y'].log(1.0)
+        exp.flush()
+        again, below, same = pickle.loads(pickle.dumps((exp, exp['x']['y'], exp['x/z'])))
+        below.log(2.0)
+        same.log(3.0)
+        assert again['x/y'].all() == below.all() == [1.0, 2.0]
+        assert again.pending == 0 and again['x/z'].all() == [3.0]
+        again.close()
+        with pytest.raises(ExperimentClosedError):  # it is one experiment for all
+            below.all()
+
+
+async def test_a_view_that_would_have_to_be_awaited_says_what_pickles(storage: str) -> None:
+    async with AsyncExperiment('NPT-1', storage=storage) as exp:
+        with pytest.raises(TypeError, match=r"pickle the experiment, .* experiment\['x/y'\]"):
+            pickle.dumps(exp['x/y'])
+
+
 async def test_neither_an_experiment_nor_a_view_is_iterable(face: Any) -> None:
     async with face.open(mode='disabled') as exp:
         for one in (exp, exp['loss']):
