@@ -86,7 +86,7 @@ class SQLiteStorage:
         self._path = path
         self._checkpoints: Checkpoints | None = None
         self._connection: aiosqlite.Connection | None = None
-        self._is_synced = False
+        self._is_synced = self._is_writable = False
         self._logged: dict[int, int] = {}
         self._series: dict[int, int] = {}
         self._read: set[int] = set()
@@ -108,6 +108,7 @@ class SQLiteStorage:
             if writable:
                 self._make_folder()
                 self._refuse_read_only()
+        self._is_writable = writable
         # No busy timeout: the engine waits between attempts, so that a fork need not.
         self._connection = aiosqlite.connect(
             self._target(writable), uri=True, isolation_level=None, timeout=0,
@@ -340,12 +341,7 @@ class SQLiteStorage:
     def _refuse_read_only(self) -> None:
         """Refuse what SQLite would open for reading instead, and fail to write to later."""
         if os.path.exists(self._path) and not os.access(self._path, os.W_OK):
-            raise messages.advised(
-                StorageError,
-                f'cannot open the store {self._path}: it is read-only',
-                "open it with mode='read', or name another file",
-                'name another file, or make it writable',
-            )
+            raise _read_only(self._path, 'it is read-only')
 
     async def _run(
         self,
@@ -385,7 +381,7 @@ class SQLiteStorage:
                 f'{self._path} is damaged: {error}; nothing was changed; restore it from a copy'
             ) from error
         except sqlite3.Error as error:
-            translated = _translated(error, self._path)
+            translated = _translated(error, self._path, self._is_writable)
             if translated is None:
                 raise
             raise translated from error
@@ -400,13 +396,17 @@ async def _connect(connection: aiosqlite.Connection) -> None:
         raise
 
 
-def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
+def _translated(error: sqlite3.Error, path: str, writable: bool) -> StorageError | None:
     """Return the error of ours for a fault of the store; None for another's."""
     text = str(error)
     if isinstance(error, sqlite3.OperationalError):
         if 'locked' in text or 'locking protocol' in text:
             return StorageBusyError(f'the store {path} is held by another process: {text}')
         if 'unable to open' in text or 'readonly' in text or os.path.isdir(path):
+            if writable and _is_in_a_read_only_folder(path):
+                return _read_only(
+                    path, f'the folder {Path(path).absolute().parent} is not writable'
+                )
             return StorageError(f'cannot open the store {path}: {_why_unopened(path) or text}')
         return StorageError(f'the store {path} failed: {text}')
     # None of our statements violates a constraint, unless the file is not what it should be.
@@ -416,6 +416,21 @@ def _translated(error: sqlite3.Error, path: str) -> StorageError | None:
             'nothing was changed; name another file, or restore this one'
         )
     return None
+
+
+def _read_only(path: str, why: str) -> StorageError:
+    return messages.advised(
+        StorageError,
+        f'cannot open the store {path}: {why}',
+        "open it with mode='read', or name another file",
+        'name another file, or make it writable',
+    )
+
+
+def _is_in_a_read_only_folder(path: str) -> bool:
+    """Whether it is the folder alone that keeps a store from being written to."""
+    folder = Path(path).absolute().parent
+    return os.path.isfile(path) and os.access(path, os.W_OK) and not os.access(folder, os.W_OK)
 
 
 def _why_unopened(path: str) -> str | None:
