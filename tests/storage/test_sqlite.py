@@ -449,7 +449,8 @@ async def test_the_last_close_leaves_nothing_beside_the_file(path: Path) -> None
 
 @pytest.mark.asyncio
 async def test_run_uses_aiosqlite_as_it_is(store: SQLiteStorage) -> None:
-    # The one place that relies on what aiosqlite does not promise: see SQLiteStorage._run.
+    # What relies on what aiosqlite does not promise: SQLiteStorage._run, and _reopened.
     async with aiosqlite.connect(':memory:') as connection:
         assert isinstance(connection._conn, sqlite3.Connection)
+        assert connection._connection is connection._conn
         assert await connection._execute(lambda value: value + 1, 1) == 2  # type: ignore[no-untyped-call]

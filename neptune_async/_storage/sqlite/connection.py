@@ -7,17 +7,20 @@ from typing import Any
 
 from neptune_async._storage.forking import FORK_GUARD, leak
 from neptune_async._storage.sqlite.file import StoreFile
+from neptune_async._storage.sqlite.immutable import Snapshot
 
 
 class StoreConnection(sqlite3.Connection):
     """A connection that is opened and closed under the guard, as all else is done with it.
 
     :ivar file: what it is a connection to; None for memory.
+    :ivar snapshot: what to hold each read against; None where locks see to that.
     :ivar verified: up to which row the log of an experiment was looked through for damage.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.file: StoreFile | None = None
+        self.snapshot: Snapshot | None = None
         self.verified: dict[int, int] = {}
         with FORK_GUARD:
             super().__init__(*args, **kwargs)

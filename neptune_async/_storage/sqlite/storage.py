@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -37,6 +37,7 @@ from neptune_async._storage.sqlite.compaction import compact_log, count_series
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.copying import fork_experiment
 from neptune_async._storage.sqlite.file import StoreFile
+from neptune_async._storage.sqlite.immutable import snapshot
 from neptune_async._storage.sqlite.sql import find_experiment, find_variable, transaction
 from neptune_async._storage.sqlite.writing import (
     delete_variables,
@@ -109,11 +110,7 @@ class SQLiteStorage:
                 self._make_folder()
                 self._refuse_read_only()
         self._is_writable = writable
-        # No busy timeout: the engine waits between attempts, so that a fork need not.
-        self._connection = aiosqlite.connect(
-            self._target(writable), uri=True, isolation_level=None, timeout=0,
-            cached_statements=256, factory=StoreConnection,
-        )  # fmt: skip
+        self._connection = aiosqlite.Connection(partial(_connected, self._path, writable), 64)
         try:
             # A cancelled one would leave the connection open, and its thread running.
             with anyio.CancelScope(shield=True):
@@ -312,14 +309,6 @@ class SQLiteStorage:
 
     # ── The connection ───────────────────────────────────────────────────────
 
-    def _target(self, writable: bool) -> str:
-        if self._path == MEMORY:
-            return 'file::memory:'
-        mode = 'rwc' if writable else 'ro'
-        if not writable and _cannot_change(Path(self._path).resolve()):
-            mode = 'ro&immutable=1'  # else SQLite would make a -wal, to read
-        return f'file:{quote(str(Path(self._path).absolute()))}?mode={mode}'
-
     def _refuse_foreign(self) -> None:
         """Refuse what SQLite would take for an empty database, and overwrite."""
         try:
@@ -362,13 +351,33 @@ class SQLiteStorage:
         def attempt() -> T:
             opened = connection._conn
             assert isinstance(opened, StoreConnection)
+            if opened.snapshot is not None and not opened.snapshot.holds():
+                opened = self._reopened(connection)
             with FORK_GUARD:
                 if opened.file is not None:
                     opened.file.require_unmoved()
-                return function(opened, *args, **kwargs)
+                with opened.snapshot.held() if opened.snapshot else nullcontext():
+                    return function(opened, *args, **kwargs)
 
         answer: Awaitable[T] = connection._execute(attempt)  # type: ignore[no-untyped-call]
         return await self._call(answer)
+
+    def _reopened(self, connection: aiosqlite.Connection) -> StoreConnection:
+        """Have a connection that is only read from lead to what the file is now.
+
+        On the connection's thread, where nobody else uses it meanwhile: ``_connection`` is what
+        all the methods of aiosqlite take it from.
+        """
+        opened = _connected(self._path, writable=False)
+        try:
+            with FORK_GUARD, opened.snapshot.held() if opened.snapshot else nullcontext():
+                _prepare(opened, self._path, writable=False)
+        except BaseException:
+            opened.close()
+            raise
+        connection._conn.close()
+        connection._connection = opened
+        return opened
 
     async def _call(self, awaitable: Awaitable[T]) -> T:
         try:
@@ -385,6 +394,23 @@ class SQLiteStorage:
             if translated is None:
                 raise
             raise translated from error
+
+
+def _connected(path: str, writable: bool) -> StoreConnection:
+    """Return a connection of which nothing was read yet."""
+    if path == MEMORY:
+        target, before = 'file::memory:', None
+    else:
+        before = None if writable else snapshot(Path(path).resolve())
+        mode = 'rwc' if writable else 'ro&immutable=1' if before else 'ro'
+        target = f'file:{quote(str(Path(path).absolute()))}?mode={mode}'
+    # No busy timeout: the engine waits between attempts, so that a fork need not.
+    connection = sqlite3.connect(
+        target, uri=True, isolation_level=None, timeout=0, cached_statements=256,
+        factory=StoreConnection,
+    )  # fmt: skip
+    connection.snapshot = before
+    return connection
 
 
 async def _connect(connection: aiosqlite.Connection) -> None:
@@ -467,16 +493,6 @@ def _suggested_file(file: Path) -> str:
     names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     stores = [name for name in names if not name.endswith(('-wal', '-shm'))]
     return messages.suggestion(file.name, stores, 'name one, or log to it first')
-
-
-def _cannot_change(file: Path) -> bool:
-    """Whether a store is on a file system that is read-only, and is whole without a -wal."""
-    if not hasattr(os, 'statvfs') or os.path.exists(f'{file}-wal'):
-        return False
-    try:
-        return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
 
 
 # ── Opening ──────────────────────────────────────────────────────────────────
