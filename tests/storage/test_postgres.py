@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from array import array
@@ -33,7 +34,7 @@ from neptune_async._model.operations import (
 )
 from neptune_async._storage import registry
 from neptune_async._storage.base import Storage, Window
-from neptune_async._storage.chunks import expanded
+from neptune_async._storage.chunks import CHUNK_POINTS, expanded
 from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage, watching
 from neptune_async._storage.postgres.faults import OperationFault
 from neptune_async._storage.postgres.url import parsed
@@ -420,6 +421,74 @@ def test_what_is_left_of_a_rewind_and_what_a_fork_copies_is_merged(url: str) -> 
         assert asked.value(wrong) == 0
         assert asked.value('SELECT max(n) FROM (SELECT count(*) AS n FROM chunks '
                            'GROUP BY experiment_id, variable_id) AS rows') == 1  # fmt: skip
+
+
+def rows_of(url: str, path: str) -> dict[int, str]:
+    """Return where each row of a series is, by its first point: another place once rewritten."""
+    with session(url) as asked:
+        return dict(
+            asked.rows(
+                'SELECT first, c.ctid::text FROM chunks c JOIN variables v ON v.id = variable_id '
+                'AND v.experiment_id = c.experiment_id WHERE path = $1 ORDER BY first',
+                path,
+            )
+        )
+
+
+def logged(exp: Experiment, path: str, steps: Sequence[float], rows: Sequence[int]) -> None:
+    """Log points whose values are their numbers, in rows of so many."""
+    first = 0
+    for count in rows:
+        some = range(first, first + count)
+        exp[path].extend(some, steps=steps[first : first + count], timestamps=some)
+        exp.flush()
+        first += count
+
+
+SQUARES = [n * n for n in range(20_000)]
+ODD_END = [10**9 if 4_990 <= n < 5_000 else n for n in range(20_000)]
+ODD_ONE = [10**9 if n == 7_000 else n for n in range(20_000)]
+
+
+@pytest.mark.parametrize(
+    ('steps', 'rows', 'last', 'left', 'rewritten'),
+    [
+        (range(20_000), [5_000] * 4, 19_989, range(19_990), 15_000),
+        (SQUARES, [5_000] * 4, 19_989**2, range(19_990), 15_000),
+        # The last is one more than all before, and from another row.
+        (SQUARES, [5_000] * 4, 14_999**2, range(15_000), 15_000),
+        (ODD_ONE, [5_000] * 4, 19_989, [n for n in range(19_990) if n != 7_000], 5_000),
+        (ODD_END, [5_000] * 4, 19_989, [*range(4_990), *range(5_000, 19_990)], 0),
+        # Small rows before are merged with it, but not many points.
+        (range(5_003), [5_000, 1, 1, 1], 5_001, range(5_002), 5_000),
+        (range(18_000), [3_000] * 6, 17_989, range(17_990), 9_000),
+        (range(5_003), [5_000, 1, 1, 1], -1, [], 0),
+        (range(5_003), [5_000, 1, 1, 1], 5_002, range(5_003), 5_003),
+    ],
+)
+def test_a_rewind_writes_only_the_end_of_a_series_anew(
+    url: str,
+    steps: Sequence[int],
+    rows: Sequence[int],
+    last: int,
+    left: Sequence[int],
+    rewritten: int,
+) -> None:
+    with Experiment('a', storage=url) as exp:
+        logged(exp, 'x', steps, rows)
+        before = rows_of(url, 'x')
+        exp.rewind(last)
+        exp.flush()
+        after = rows_of(url, 'x')
+        kept = {first: place for first, place in before.items() if first < rewritten}
+        assert {first: after.get(first) for first in kept} == kept
+        # The others are merged.
+        assert len(after) - len(kept) == math.ceil((len(left) - rewritten) / CHUNK_POINTS)
+        assert not {*after.values()} & {*before.values()} - {*kept.values()}
+        exp['x'].log(-1.0, timestamp=0.0)
+        points = [(steps[n], float(n), float(n)) for n in left]
+        points.append((points[-1][0] + 1 if points else 0, 0.0, -1.0))
+        assert exp['x'].all(with_steps=True, with_timestamps=True) == points
 
 
 @pytest.mark.asyncio

@@ -451,10 +451,16 @@ CREATE FUNCTION rewrite_chunks(
 $$;
 
 -- Drop the points beyond a step from all series at a path and below it; all of them if it is empty.
+--
+-- Only the end of a series is written anew, from its first row on that has such a point, and from
+-- the small rows right before that one, to be merged; of the rows before only the steps are read.
 CREATE FUNCTION rewind(experiment bigint, top text, step double precision) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     ids bigint[];
+    firsts bigint[];
+    starts bigint[];
+    largest_before double precision[];
 BEGIN
     ids := ARRAY(
         SELECT id FROM variables
@@ -465,31 +471,109 @@ BEGIN
         )
     );
     PERFORM lock_series(experiment, ids, true);
-    ids := ARRAY(
-        SELECT variable_id FROM series
+    SELECT array_agg(id), array_agg(first) INTO ids, firsts
+    FROM (
+        SELECT variable_id AS id, min(first) AS first
+        FROM series JOIN chunks USING (experiment_id, variable_id)
         WHERE experiment_id = experiment AND variable_id = ANY (ids) AND largest_step > step
-    );
-    PERFORM rewrite_chunks(experiment, ids, array_fill(0::bigint, ARRAY[cardinality(ids)]), step);
-    UPDATE series SET
-        count = coalesce(left_over.count, 0),
-        largest_step = coalesce(left_over.largest_step, '-Infinity'),
-        last_time = coalesce(left_over.last_time, '-Infinity')
-    FROM unnest(ids) AS changed (id)
-    LEFT JOIN (
-        SELECT
-            variable_id,
-            sum(chunks.count) AS count,
-            max(greatest(
-                first_step,
-                first_step + stride * (chunks.count - 1),
-                (SELECT max(s) FROM unnest(steps) AS s)
-            )) AS largest_step,
-            (array_agg(times[chunks.count] ORDER BY first DESC))[1] AS last_time
-        FROM chunks WHERE experiment_id = experiment AND variable_id = ANY (ids)
+        AND largest_of(first_step, stride, chunks.count, steps) > step
         GROUP BY variable_id
-    ) AS left_over ON left_over.variable_id = changed.id
-    WHERE experiment_id = experiment AND series.variable_id = changed.id;
+    ) AS beyond;
+    PERFORM cut_ends(experiment, ids, firsts, step);
+
+    WITH measured AS MATERIALIZED (
+        SELECT
+            id, beyond.first AS beyond, chunks.first, chunks.count,
+            largest_of(first_step, stride, chunks.count, steps) AS largest
+        FROM unnest(ids, firsts) AS beyond (id, first)
+        LEFT JOIN chunks ON experiment_id = experiment AND variable_id = id
+    ), begins AS (
+        SELECT id, coalesce(max(first + count), 0) AS start
+        FROM unnest(ids) AS given (id) LEFT JOIN measured USING (id)
+        -- Not more than fits into one row, lest a rewind be as long as the series.
+        WHERE largest <= step AND first <= beyond AND (count >= 4096 OR first < beyond - 8192)
+        GROUP BY id
+    )
+    SELECT array_agg(id), array_agg(start), array_agg(largest)
+    INTO ids, starts, largest_before
+    FROM (
+        SELECT id, coalesce(start, 0) AS start, max(largest) FILTER (WHERE first < start) AS largest
+        FROM measured LEFT JOIN begins USING (id)
+        GROUP BY id, start
+    ) AS cut;
+    PERFORM rewrite_chunks(experiment, ids, starts, step);
+    UPDATE series SET
+        count = cut.start + left_over.count,
+        largest_step = coalesce(greatest(cut.largest, left_over.largest), '-Infinity'),
+        last_time = coalesce(
+            (
+                SELECT times[chunks.count] FROM chunks
+                WHERE experiment_id = experiment AND variable_id = cut.id
+                ORDER BY first DESC LIMIT 1
+            ),
+            '-Infinity'
+        )
+    FROM unnest(ids, starts, largest_before) AS cut (id, start, largest)
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(sum(chunks.count), 0) AS count,
+            max(largest_of(first_step, stride, chunks.count, steps)) AS largest
+        FROM chunks
+        WHERE experiment_id = experiment AND variable_id = cut.id AND first >= cut.start
+    ) AS left_over
+    WHERE experiment_id = experiment AND series.variable_id = cut.id;
 END $$;
+
+-- Cut off the end of series, from the first point on that is beyond a step, where all points after
+-- it are, too. A row of a large batch is cut a hundred times faster than it is written anew.
+--
+-- firsts: where the first row begins that has such a point
+CREATE FUNCTION cut_ends(
+    experiment bigint, ids bigint[], firsts bigint[], most double precision
+) RETURNS void LANGUAGE sql AS $$
+    WITH cut AS MATERIALIZED (
+        SELECT variable_id, chunks.first, kept.count
+        FROM unnest(ids, firsts) AS given (id, first)
+        JOIN chunks
+            ON experiment_id = experiment AND variable_id = id AND chunks.first = given.first
+        CROSS JOIN LATERAL (
+            SELECT count(*)::integer AS count, coalesce(max(place), 0) AS last
+            FROM ROWS FROM (unnest(steps), generate_series(1, chunks.count)) AS point (step, place)
+            WHERE coalesce(step, first_step + stride * (place - 1)) <= most
+        ) AS kept
+        WHERE kept.count = kept.last AND NOT EXISTS (
+            SELECT FROM chunks AS later
+            CROSS JOIN ROWS FROM (unnest(later.steps), generate_series(1, later.count))
+                AS point (step, place)
+            WHERE later.experiment_id = experiment AND later.variable_id = id
+            AND later.first > given.first
+            AND coalesce(step, later.first_step + later.stride * (place - 1)) <= most
+        )
+    ), gone AS (
+        DELETE FROM chunks USING cut
+        WHERE experiment_id = experiment AND chunks.variable_id = cut.variable_id
+        AND (chunks.first > cut.first OR (chunks.first = cut.first AND cut.count = 0))
+    )
+    UPDATE chunks SET
+        count = cut.count,
+        steps = steps[:cut.count],
+        times = times[:cut.count],
+        "values" = "values"[:cut.count],
+        texts = texts[:cut.count],
+        encoded = encoded[:cut.count]
+    FROM cut
+    WHERE experiment_id = experiment AND chunks.variable_id = cut.variable_id
+    AND chunks.first = cut.first AND cut.count > 0
+$$;
+
+-- The largest step of a row.
+CREATE FUNCTION largest_of(
+    first_step double precision, stride double precision, count integer, steps double precision[]
+) RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(
+        first_step, first_step + stride * (count - 1), (SELECT max(s) FROM unnest(steps) AS s)
+    )
+$$;
 
 -- Make an experiment with a copy of variables of another, under other ids; false if the name is
 -- taken.
