@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .harness import Child, Ended, Store, mark, trials
+from .harness import LIMIT, Child, Ended, Store, mark, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -348,6 +348,62 @@ def test_a_child_opens_again_what_the_parent_has_closed(run: Run, store: Store) 
 
     assert ended.lines == ['code 0']
     store.require_interleaved('loss', {1: 2, 2: 1})
+
+
+@pytest.mark.failure('F16', 'the parent closes the store, and its child goes on')
+@pytest.mark.parametrize('first', ['before', 'after', 'slow'])
+@pytest.mark.parametrize('generations', [1, 2])
+def test_a_child_that_outlives_its_parents_close_goes_on(
+    run: Run, store: Store, first: str, generations: int
+) -> None:
+    rounds = trials(10)
+    ended = run(
+        """
+        import os, sys, time
+        rounds, first, generations = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+        if first == 'slow':  # to begin: the parent comes to its close long before
+            os.register_at_fork(after_in_child=lambda: time.sleep(0.3))
+        from child import experiment, fork, reap, say
+
+        def go_on():
+            if generations == 2 and not os.environ.get('GRANDCHILD'):
+                os.environ['GRANDCHILD'] = '1'
+                sys.exit(max(reap(fork(go_on, limit=50))))
+            for value in range(100):
+                if value == (first == 'before'):
+                    os.write(ready, b'x')
+                    os.read(closed, 1)
+                exp['loss'].log(float((n + 2) * 10**9 + value))
+                exp.flush()
+
+        for n in range(rounds):
+            exp = experiment()
+            exp['loss'].log(float(10**9 + 100 * n))
+            exp.flush()
+            is_ready, ready = os.pipe()
+            closed, close = os.pipe()
+            child = fork(go_on, limit=50)
+            if first == 'before':
+                os.read(is_ready, 1)
+            exp.close()  # with 'after' at once: the child may not have run at all
+            os.write(close, b'x')
+            with experiment() as exp:
+                for value in range(1, 100):
+                    exp['loss'].log(float(10**9 + 100 * n + value))
+                    exp.flush()
+            say('code', *reap(child))
+        """,
+        rounds,
+        first,
+        generations,
+        limit=LIMIT * trials(1),
+    )
+
+    assert ended.errors == ''
+    assert ended.numbers('code') == [0] * rounds
+    children = dict.fromkeys(range(2, rounds + 2), 100)
+    store.require_interleaved('loss', {1: 100 * rounds, **children})
+    assert store.spills == []
 
 
 @pytest.mark.failure('F17', 'fork while two threads hammer the store')

@@ -311,8 +311,17 @@ class SQLiteStorage:
 
     def _refuse_foreign(self) -> None:
         """Refuse what SQLite would take for an empty database, and overwrite."""
+        path = Path(self._path).resolve()
+        if FORK_GUARD.is_lost(path):
+            raise StorageError(
+                f'the store {self._path} cannot be opened in this process: the one that it was '
+                'forked from had it open, and ended just then; what is logged is kept in a spill '
+                'file'
+            )
+        if FORK_GUARD.is_used(path):
+            return
         try:
-            with Path(self._path).open('rb') as file:
+            with path.open('rb') as file:
                 begins = file.read(len(_MAGIC))
         except OSError:
             return  # there is none yet, or SQLite will say what is wrong with it
@@ -510,8 +519,7 @@ def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFil
     if not writable:
         if not is_ours:
             raise StorageFormatError(f'{path} is empty: no experiment was ever stored in it')
-        connection.file = file
-        return file
+        return _in_use(connection, file)
     if not is_ours:
         # Only before the first table: then a deleted log can be cut off the file's end.
         connection.execute('PRAGMA auto_vacuum = INCREMENTAL')
@@ -528,7 +536,13 @@ def _prepare(connection: StoreConnection, path: str, writable: bool) -> StoreFil
     if file is not None:
         file.remember_beside()
     prepare_appending(connection)
+    return _in_use(connection, file)
+
+
+def _in_use(connection: StoreConnection, file: StoreFile | None) -> StoreFile | None:
     connection.file = file
+    if file is not None and connection.snapshot is None:
+        connection.use = FORK_GUARD.add_use(file.path)
     return file
 
 
