@@ -250,6 +250,9 @@ def _forget_parent() -> None:
     global _lock
     _lock = threading.RLock()
     journal.forget_parent()
+    # The parent may be in the middle of its end; the child is not.
+    _workers.extend(worker for worker in _finishing if worker not in _workers)
+    _finishing.clear()
     for worker in _workers:
         worker.abandon()
 

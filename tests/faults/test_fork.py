@@ -638,3 +638,39 @@ def test_a_child_that_an_exception_ends_stores_what_it_logged(run: Run, store: S
     assert ended.errors.count('Traceback') == 1
     store.require_interleaved('loss', {1: 2, 2: 1})
     assert mark(2, 0) in store.values('loss')
+
+
+@pytest.mark.failure('F16', 'fork while the end of the parent waits for the store')
+def test_a_child_that_is_forked_at_the_end_of_its_parent_logs_on(
+    start: Start, store: Store
+) -> None:
+    child = start("""
+        import os, threading
+        from child import experiment, hear, say, wait_until
+        from neptune_async._engine import lifecycle
+        exp = experiment()
+        exp['parent'].log(0)
+        exp.flush()
+
+        def fork_at_the_end():
+            wait_until(lambda: lifecycle._finishing)
+            if os.fork() == 0:
+                exp['child'].log(1)
+                say('forked')
+                exp.flush(20)
+                say('flushed')
+                os._exit(0)
+
+        threading.Thread(target=fork_at_the_end, daemon=True).start()
+        say('open')
+        hear()
+        exp['parent'].log(1)
+    """)
+    child.wait_for('open')
+    with store.held():
+        child.tell()
+        child.wait_for('forked')
+    child.wait_for('flushed')
+    assert child.finish().errors == ''
+    store.require('parent', [0.0, 1.0])
+    store.require('child', [1.0])
