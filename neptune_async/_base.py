@@ -28,6 +28,7 @@ from neptune_async._engine.experiments import Closing, Durability, Mode, Options
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy, Queue, Stats
 from neptune_async._engine.state import ExperimentState, OnError, Origin
+from neptune_async._engine.unlocked import unlocked
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.arguments import check_choice, checked_seconds, checked_timeout
@@ -338,6 +339,7 @@ class BaseView:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._path!r} of experiment {self._state.name!r}>'
 
+    @unlocked
     def log(
         self,
         value: Loggable,
@@ -382,6 +384,7 @@ class BaseView:
                 return None
         return self._log(value, step, timestamp)
 
+    @unlocked
     def _log_floats(self, values: dict[str, object], step: float) -> bool:
         """Log a batch if it needs no checks: floats for variables that are known to hold floats."""
         leaves = self._leaves

@@ -16,6 +16,7 @@ from neptune_async._engine.journal import Journal
 from neptune_async._engine.queue import Queue
 from neptune_async._engine.sending import attempt, attempt_twice, found_or_made
 from neptune_async._engine.state import ExperimentState
+from neptune_async._engine.unlocked import calls_end
 from neptune_async._engine.worker import Worker
 from neptune_async._model import messages
 from neptune_async._storage.base import ExperimentRecord
@@ -168,8 +169,7 @@ class Closing:
             state.close()
         try:
             with anyio.move_on_after(self._timeout) as self._scope:
-                await worker.flush(state)
-                # A thread may have been in the middle of a write when it was closed.
+                await calls_end()
                 await worker.flush(state)
             if self._scope.cancelled_caught:
                 raise messages.flush_timeout(state.name, state.queue.pending, self._timeout)

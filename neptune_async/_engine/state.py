@@ -423,7 +423,11 @@ class ExperimentState:
         return plan.entries
 
     def _introduce(self, entries: Iterable[Entry]) -> None:
-        """Tell storage of the variables that it has not been told of."""
+        """Tell storage of the variables that it has not been told of.
+
+        :raises ExperimentClosedError: it was closed since the write was admitted.
+        """
+        self.require_open()
         # First the operations: once there is a key, other threads log without a lock.
         new = {entry.path: (entry, self._ids.draw()) for entry in entries if entry.id is None}
         if not new:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Child, Ended, Store
+from .harness import LIMIT, Child, Ended, Store, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -609,12 +609,14 @@ def test_two_that_close_at_once_keep_everything(run: Run, store: Store) -> None:
 
 @pytest.mark.failure('F7', 'a thread goes on logging while another closes the experiment')
 def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: Store) -> None:
+    rounds = trials(300)
     ended = run(
         """
-        import threading
+        import sys, threading
         from child import experiment, say, wait_until
         from neptune_async.exceptions import ExperimentClosedError
         n = 0
+        sys.setswitchinterval(1e-5)  # between any two bytecodes another thread comes in
 
         def log(view):
             global n
@@ -625,7 +627,7 @@ def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: St
             except ExperimentClosedError:
                 pass
 
-        for round in range(30):
+        for round in range(int(sys.argv[1])):
             exp, before = experiment(), n
             thread = threading.Thread(target=log, args=(exp['loss'],))
             thread.start()
@@ -633,8 +635,10 @@ def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: St
             exp.close()
             thread.join()
         say('returned', n)
-        """
+        """,
+        rounds,
+        limit=LIMIT * trials(1),
     )
 
-    store.tally.trials = 30
+    store.tally.trials = rounds
     store.require('loss', range(ended.number('returned')))
