@@ -26,7 +26,7 @@ from neptune_async._engine.state import ExperimentState
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch
 from neptune_async._storage.base import Changed, Receipt, StaleEpoch, Storage, VariableConflict
-from neptune_async._storage.forking import leak
+from neptune_async._storage.forking import FORK_GUARD, leak
 from neptune_async.exceptions import StorageBusyError, StorageError, WorkerThreadError
 
 logger = logging.getLogger('neptune_async')
@@ -138,7 +138,7 @@ class Worker:
     def locks(self) -> list[threading.RLock]:
         """What the worker waits for while another thread holds it."""
         queues = map(attrgetter('queue.lock'), [*self.states.values()])
-        return [self.thread.lock, self._taking, *queues]
+        return [self.thread.lock, self._taking, FORK_GUARD.lock, *queues]
 
     @property
     def is_current_thread(self) -> bool:

@@ -18,10 +18,11 @@ import ctypes
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 _SHARED_RANGE = 510, 2**30 + 2
 _DEAD_MANS_SWITCH = 1, 128
@@ -29,34 +30,42 @@ _DEAD_MANS_SWITCH = 1, 128
 in WAL mode has them open.
 """
 _LONGEST_START = 5.0
-"""Seconds that a child may take to come to its locks before a close no longer waits for it."""
+"""Seconds that children may take to come to their locks before a close no longer waits for them."""
+
+_Identity: TypeAlias = tuple[int, int]
 
 
 class Use(NamedTuple):
-    """A file in WAL mode that SQLite has open: its path, and which file and -shm that are."""
+    """A file in WAL mode that SQLite has open: its path, and which file and which -shm that is."""
 
     path: Path
-    identities: tuple[tuple[int, int], ...]
+    file: _Identity
+    shm: _Identity
 
 
 class _ForkGuard:
     """Held around each attempt, and by a fork; never for as long as another process's lock lasts,
     which is waited for outside.
+
+    What else is done at a fork is done without it: a signal handler that raises comes in between
+    any two lines of Python, and must not leave the guard held. It may leave a descriptor open then.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # One that knows its owner: a signal handler may come in beside the fork.
+        self.lock = threading.RLock()
         self._uses: list[Use] = []
-        self._lost: set[Path] = set()
-        # Of each child that may not have its locks yet, the end of a pipe that it then closes.
+        self._lost: set[_Identity] = set()
+        # Pipes whose other end a child closes once it has its locks: by the thread that forks,
+        # and the own ends of those that were forked.
+        self._forking: dict[int, tuple[int, int]] = {}
         self._starting: list[int] = []
-        self._pipe: tuple[int, int] | None = None
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.lock.release()
 
     # ── Files that are open ──────────────────────────────────────────────────
 
@@ -65,7 +74,7 @@ class _ForkGuard:
         caller holds the guard.
         """
         try:
-            use = Use(path, _identities(path))
+            use = Use(path, _identity(path), _identity(_shm(path)))
         except OSError:
             return None
         self._uses.append(use)
@@ -75,59 +84,77 @@ class _ForkGuard:
         """Whether SQLite has a file open in this process, or believes so since before a fork: to
         open and close it by other means would drop its locks.
         """
-        return any(use.path == path for use in self._uses)
+        with suppress(OSError):
+            return _identity(path) in {use.file for use in self._uses}
+        return False
 
     def is_lost(self, path: Path) -> bool:
-        """Whether SQLite cannot open a file in this process any more: its parent, which had it
-        open, ended at the fork.
+        """Whether SQLite cannot open a file in this process: it believes to have locks on it that
+        could not be taken.
         """
-        return path in self._lost
+        with suppress(OSError):
+            return _identity(path) in self._lost
+        return False
 
     def close(self, use: Use | None, close: Callable[[], object]) -> None:
         """Have SQLite close a file, once every child has the locks that it needs."""
+        deadline = time.monotonic() + _LONGEST_START
         while True:
             with self:
-                if use is None or not self._starting:
+                is_over = time.monotonic() > deadline
+                if use is None or is_over or not (self._starting or self._forking):
                     close()
                     if use is not None:
                         self._uses.remove(use)
                     return
-                starting = self._starting.pop()
-            _wait_for_end(starting, _LONGEST_START)
+            self._wait_for_children(0.01)
+
+    def _wait_for_children(self, seconds: float) -> None:
+        """Forget the children that have their locks; wait so long if there are others."""
+        starting, self._starting = self._starting, []
+        poll = select.poll()
+        for end in starting:
+            poll.register(end, select.POLLHUP)
+        ended = {end for end, _ in poll.poll(1000 * seconds)}
+        self._starting += [end for end in starting if end not in ended]
+        for end in ended:
+            os.close(end)
 
     # ── Forks ────────────────────────────────────────────────────────────────
 
     def before_fork(self) -> None:
-        """Keep others away from SQLite, and from forking."""
-        self._lock.acquire()
+        """Make what tells when the child has its locks."""
         if self._uses:
-            self._starting = [end for end in self._starting if not _wait_for_end(end, 0.0)]
             with suppress(OSError):  # no descriptor is left
-                self._pipe = os.pipe()
+                self._forking[threading.get_ident()] = os.pipe()
 
     def after_in_parent(self) -> None:
-        """Go on, and know when the child has its locks."""
-        pipe, self._pipe = self._pipe, None
+        """Know of the child, and that others have begun."""
+        pipe = self._forking.pop(threading.get_ident(), None)
         if pipe is not None:
-            self._starting.append(pipe[0])
             os.close(pipe[1])
-        self._lock.release()
+            self._starting.append(pipe[0])
+            self._wait_for_children(0.0)
 
     def after_in_child(self) -> None:
-        """Take the locks, and go on with a lock that no thread holds which is not there."""
-        for use in self._uses:
-            if use.path not in self._lost and not _take_locks(use):
-                self._lost.add(use.path)
+        """Take the locks, and tell so."""
+        for use in {*self._uses}:
+            if not _take_locks(use):
+                self._lost.add(use.file)
         # The uses stay: SQLite never forgets what the parent had open.
-        for end in [*self._starting, *(self._pipe or ())]:
+        ends = [*self._starting, *(end for pipe in self._forking.values() for end in pipe)]
+        self._starting, self._forking = [], {}
+        for end in ends:
             os.close(end)
-        self._starting, self._pipe = [], None
-        self._lock = threading.Lock()
 
 
-def _identities(path: Path) -> tuple[tuple[int, int], ...]:
-    found = [os.stat(path), os.stat(f'{path}-shm')]
-    return tuple((status.st_dev, status.st_ino) for status in found)
+def _identity(path: Path) -> _Identity:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _shm(path: Path) -> Path:
+    return Path(f'{path}-shm')
 
 
 def _take_locks(use: Use) -> bool:
@@ -137,29 +164,25 @@ def _take_locks(use: Use) -> bool:
     try:
         for file, (length, start) in (
             (use.path, _SHARED_RANGE),
-            (Path(f'{use.path}-shm'), _DEAD_MANS_SWITCH),
+            (_shm(use.path), _DEAD_MANS_SWITCH),
         ):
             # Never closed: that would let go of all locks that the process has on the file.
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
-        return _identities(use.path) == use.identities
+        return _identity(use.path) == use.file and _identity(_shm(use.path)) == use.shm
     except OSError:
         return False
-
-
-def _wait_for_end(descriptor: int, seconds: float) -> bool:
-    """Wait until the other end of a pipe is closed, and close this one then; or for some time."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLHUP)
-    if not poll.poll(1000 * seconds) and not seconds:
-        return False
-    os.close(descriptor)
-    return True
 
 
 FORK_GUARD = _ForkGuard()
 
 if hasattr(os, 'register_at_fork'):
+    # Functions in C, and next to the fork: no signal handler comes between.
+    os.register_at_fork(
+        before=FORK_GUARD.lock.acquire,
+        after_in_parent=FORK_GUARD.lock.release,
+        after_in_child=FORK_GUARD.lock._at_fork_reinit,  # type: ignore[attr-defined]
+    )
     os.register_at_fork(
         before=FORK_GUARD.before_fork,
         after_in_parent=FORK_GUARD.after_in_parent,

@@ -674,3 +674,87 @@ def test_a_child_that_is_forked_at_the_end_of_its_parent_logs_on(
     assert child.finish().errors == ''
     store.require('parent', [0.0, 1.0])
     store.require('child', [1.0])
+
+
+@pytest.mark.failure('F16', 'a child whose store was made anew forks itself')
+def test_a_grandchild_opens_what_has_taken_the_place_of_its_ancestors_store(
+    run: Run, store: Store
+) -> None:
+    ended = run(
+        """
+        import os
+        from child import experiment, fork, reap, say
+        with experiment() as exp:
+            exp['loss'].log(0)
+            exp.flush()
+            is_closed, closing = os.pipe()
+
+            def grandchild():
+                with experiment('NEW') as exp:
+                    exp['loss'].log(1)
+
+            def body():
+                os.close(closing)
+                os.read(is_closed, 1)
+                for suffix in ('', '-wal', '-shm'):
+                    if os.path.exists(os.environ['STORE'] + suffix):
+                        os.unlink(os.environ['STORE'] + suffix)
+                with experiment('NEW') as exp:
+                    exp['loss'].log(0)
+                say('code', *reap(fork(grandchild, limit=30)))
+
+            child = fork(body, limit=60)
+        os.close(closing)
+        say('code', *reap(child))
+        """
+    )
+
+    assert ended.lines == ['code 0', 'code 0']
+    store.require('loss', [0, 1], 'NEW')
+
+
+@pytest.mark.failure('F16', 'a signal handler raises while the process forks')
+def test_a_handler_that_raises_in_a_fork_leaves_nothing_locked(run: Run, store: Store) -> None:
+    interrupts = trials(100)
+    ended = run(
+        """
+        import os, signal, sys, threading
+        from child import experiment, reap, say
+        threading.excepthook = sys.unraisablehook = lambda *_: None  # what a hook at a fork raises
+
+        class Interrupt(Exception):
+            pass
+
+        def interrupt(*_):
+            raise Interrupt
+
+        large = bytearray(100 << 20)
+        large[::4096] = b'x' * len(large[::4096])  # it takes a while to fork with it
+        exp = experiment()
+        exp['loss'].log(0)
+        exp.flush()
+        signal.signal(signal.SIGALRM, interrupt)
+        interrupted, parent = 0, os.getpid()
+        while interrupted < int(sys.argv[1]):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                os.waitpid(pid, 0)
+            except Interrupt:
+                if os.getpid() != parent:
+                    os._exit(0)
+            interrupted += 1
+        exp['loss'].log(1)
+        exp.flush(30)
+        exp.close()
+        """,
+        interrupts,
+        limit=LIMIT * trials(1),
+    )
+
+    assert ended.errors == ''
+    store.tally.trials = interrupts
+    store.require('loss', [0, 1])

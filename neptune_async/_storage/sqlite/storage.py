@@ -314,9 +314,9 @@ class SQLiteStorage:
         path = Path(self._path).resolve()
         if FORK_GUARD.is_lost(path):
             raise StorageError(
-                f'the store {self._path} cannot be opened in this process: the one that it was '
-                'forked from had it open, and ended just then; what is logged is kept in a spill '
-                'file'
+                f'the store {self._path} cannot be opened in this process: one that it was forked '
+                'from had it open, and what SQLite believes to hold of it since could not be taken '
+                'over; what is logged is kept in a spill file'
             )
         if FORK_GUARD.is_used(path):
             return
