@@ -118,15 +118,23 @@ class BaseExperiment(Generic[View]):
     def _open(self) -> Future[ExperimentState]:
         """Begin to open the experiment; ``_opened`` takes what comes of it."""
         self._worker = self._acquired()
+        opening: list[Future[ExperimentState]] = []
+        # The only one to undo it, once, whenever an interrupt comes in.
+        self._finalizer = weakref.finalize(self, _let_go, self._worker, opening)
+        self._finalizer.atexit = False
         try:
-            return self._worker.call(
-                experiments.open_experiment,
-                self._worker, self._wanted_name, self._mode, self._options, self._echo is not None,
-                undo=partial(experiments.give_back, self._worker),
+            opening.append(
+                self._worker.call(
+                    experiments.open_experiment,
+                    self._worker, self._wanted_name, self._mode, self._options,
+                    self._echo is not None,
+                    undo=partial(experiments.give_back, self._worker),
+                )
             )  # fmt: skip
         except BaseException:
-            lifecycle.release(self._worker)
+            self._finalizer()
             raise
+        return opening[0]
 
     def _acquired(self) -> Worker:
         if self._forked_in is not None:
@@ -139,8 +147,6 @@ class BaseExperiment(Generic[View]):
             state.on_error.append(self._on_error)
         if self._echo is not None:
             self._echo.name = state.name
-        self._finalizer = weakref.finalize(self, let_go, self._worker, state)
-        self._finalizer.atexit = False
 
     def __getitem__(self, path: str) -> View:
         """Return the view of a path, which may have a variable, or be a namespace, or neither."""
@@ -219,7 +225,7 @@ class BaseExperiment(Generic[View]):
 
     def _closing(self, timeout: object) -> Closing | None:
         """Refuse all further calls of this object, and begin to let go of the experiment; None if
-        that was done before.
+        that was done before, or the process has stored its last.
         """
         seconds = checked_timeout(timeout)
         self._worker.require_waitable()
@@ -235,6 +241,9 @@ class BaseExperiment(Generic[View]):
             self._state.on_error.remove(self._on_error)
         if self._echo is not None:
             self._echo.count_hidden()
+        if self._state.queue.is_finished:
+            lifecycle.release(self._worker)
+            return None
         return Closing(self._worker, self._state, seconds)
 
     def _rewinding(self, step: object, path: object) -> tuple[str, float]:
@@ -593,14 +602,20 @@ def reopened(experiment_type: Callable[..., T], arguments: dict[str, Any]) -> T:
     return experiment_type(**arguments)
 
 
-def undo(worker: Worker, opening: Future[ExperimentState]) -> None:
-    """Close what was opened after nobody waited for it any more."""
-    if opening.cancelled() or opening.exception():
-        lifecycle.release(worker)
+def _let_go(worker: Worker, opening: list[Future[ExperimentState]]) -> None:
+    """Undo an opening that failed or was broken off, or close an experiment that was never closed,
+    once nobody can write to it any more.
+    """
+    if opening:
+        # One that was broken off may have come to its end before it could be stopped.
+        opening[0].add_done_callback(partial(_retire, worker))
     else:
-        let_go(worker, opening.result())
+        lifecycle.release(worker)
 
 
-def let_go(worker: Worker, state: ExperimentState) -> None:
-    """Close an experiment that was never closed, once nobody can write to it any more."""
-    worker.thread.call(experiments.retire, worker, state, partial(lifecycle.release, worker))
+def _retire(worker: Worker, opening: Future[ExperimentState]) -> None:
+    release = partial(lifecycle.release, worker)
+    if opening.cancelled() or opening.exception():
+        release()
+    else:
+        worker.thread.call(experiments.retire, worker, opening.result(), release)

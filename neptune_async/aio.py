@@ -20,7 +20,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from neptune_async import _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count, undo
+from neptune_async._base import BaseExperiment, BaseView, checked_count
 from neptune_async._engine import experiments, lifecycle, reads, tables
 from neptune_async._engine.loop import Function
 from neptune_async._engine.queue import Overflow, Policy
@@ -220,8 +220,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         try:
             self._opened(await _arrival(opening))
         except BaseException:
-            # A cancelled opening may have come to its end before it could be stopped.
-            opening.add_done_callback(partial(undo, self._worker))
+            self._finalizer()
             raise
         return self
 
@@ -283,6 +282,9 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             return
         try:
             await _done(closing.ended)
+        except GeneratorExit:  # of a coroutine that is thrown away, which may await no more
+            closing.give_up()
+            raise
         except BaseException:
             closing.give_up()
             with anyio.CancelScope(shield=True):

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from neptune_async import _html, _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count, undo
+from neptune_async._base import BaseExperiment, BaseView, checked_count
 from neptune_async._engine import experiments, lifecycle, reads, tables
 from neptune_async._engine.experiments import Durability, Mode
 from neptune_async._engine.loop import Function
@@ -300,8 +299,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         try:
             self._opened(_result(opening))
         except BaseException:
-            # An interrupted opening may have come to its end before it could be stopped.
-            opening.add_done_callback(partial(undo, self._worker))
+            self._finalizer()
             _join(self._worker)
             raise
 

@@ -177,7 +177,8 @@ class Closing:
             if is_last:
                 _end(worker, state)
         if is_last:
-            await worker.connection.tidy()
+            with anyio.CancelScope(deadline=self._scope.deadline) as self._scope:
+                await worker.connection.tidy()
 
 
 async def retire(worker: Worker, state: ExperimentState, then: Callable[[], object]) -> None:

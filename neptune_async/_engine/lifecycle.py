@@ -164,7 +164,8 @@ def _send_again(signalnum: int) -> None:
 
 def _locks() -> list[threading.RLock]:
     """Return what a flush waits for, in this thread or on the worker's."""
-    return [_lock, *(lock for worker in _workers for lock in worker.locks)]
+    workers = [*_workers, *_finishing]
+    return [_lock, *(lock for worker in workers for lock in worker.locks)]
 
 
 # ── Exit ─────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from asyncio import AbstractEventLoop, get_running_loop
@@ -72,6 +73,8 @@ class LoopThread:
         call = partial(callback, *args)
         with self.lock:
             if self._thread is None:
+                if sys.is_finalizing():  # before Python 3.12, its start would never return
+                    raise RuntimeError('the interpreter is ending, and starts no more threads')
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread = thread
                 try:

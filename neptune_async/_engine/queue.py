@@ -299,6 +299,11 @@ class Queue:
             self._is_finished = True
             self.mark = 0
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the process has stored its last."""
+        return self._is_finished
+
     def _report_late(self) -> None:
         if not self._full_reported:
             self._full_reported = True

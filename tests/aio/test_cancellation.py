@@ -13,6 +13,7 @@ import pytest
 
 from neptune_async import AsyncExperiment, aio
 from neptune_async._engine import lifecycle
+from neptune_async._engine.connection import Connection
 from neptune_async.exceptions import ExperimentExistsError
 
 Hold = Callable[[], AbstractContextManager[None]]
@@ -235,6 +236,34 @@ async def test_an_experiment_that_is_being_closed_opens_anew_after_that(
         opening['series'].log(2.0)
         assert await opening['series'].all() == [1.0, 2.0]
         await opening.aclose()
+
+
+async def test_a_close_takes_no_longer_than_its_timeout_to_merge_what_is_stored(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExperiment('other', storage=store):
+        exp = await AsyncExperiment.open('merges', storage=store)
+        with monkeypatch.context() as slow:
+            slow.setattr(Connection, 'tidy', lambda _: anyio.sleep_forever())
+            with anyio.fail_after(10):
+                await exp.aclose(timeout=0.1)
+            exp = await AsyncExperiment.open('merges', storage=store)
+            with anyio.fail_after(10), anyio.move_on_after(0.1):
+                await exp.aclose()
+
+
+@pytest.mark.parametrize('anyio_backend', ['asyncio'])
+async def test_a_close_that_is_thrown_away_lets_go(store: Path) -> None:
+    exp = await AsyncExperiment.open('thrown', storage=store)
+    exp['series'].log(1.0)
+    closing = exp.aclose()
+    closing.send(None)
+    closing.close()
+    with anyio.fail_after(10):
+        while lifecycle._workers:
+            await anyio.lowlevel.checkpoint()
+    async with AsyncExperiment('thrown', storage=store) as exp:
+        assert await exp['series'].all() == [1.0]
 
 
 LOOKS: dict[str, Callable[[Path], Awaitable[Any]]] = {

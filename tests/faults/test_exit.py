@@ -642,3 +642,70 @@ def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: St
 
     store.tally.trials = rounds
     store.require('loss', range(ended.number('returned')))
+
+
+@pytest.mark.failure('F15', 'an experiment is closed in __del__ while the interpreter ends')
+@pytest.mark.parametrize('cycle', [False, True])
+def test_a_close_in_del_at_shutdown_does_no_harm(run: Run, store: Store, cycle: bool) -> None:
+    ended = run(
+        """
+        import sys
+        from child import experiment, say
+
+        class Logger:
+            def __init__(self):
+                self.exp = experiment()
+
+            def __del__(self):
+                self.exp.close()
+                say('closed')
+
+        logger = Logger()
+        logger.exp['loss'].log(1)
+        if sys.argv[1] == 'True':
+            logger.itself = logger
+        """,
+        cycle,
+    )
+
+    assert ended.errors == ''
+    assert ended.lines in ([], ['closed'])  # Python need not free what is in a cycle
+    store.require('loss', [1])
+
+
+@pytest.mark.failure('F7', 'SIGTERM while what is left at the end is written to a spill file')
+def test_a_second_flush_on_signal_waits_for_the_last_spill(start: Start, store: Store) -> None:
+    child = start(
+        """
+        import os, signal
+        from child import experiment, hear, say
+        from neptune_async import flush_on_signal
+        from neptune_async._engine import lifecycle
+        lifecycle.EXIT_TIMEOUT = 1.0
+        flush_on_signal()
+        exp = experiment()
+        exp['loss'].log(0)
+        exp.flush()
+        say('open')
+        hear()
+        for n in range(1, 1000):
+            exp['loss'].log(n)
+
+        def interrupted(descriptor):
+            os.fsync = fsync
+            os.kill(os.getpid(), signal.SIGTERM)
+            return fsync(descriptor)
+
+        fsync, os.fsync = os.fsync, interrupted
+        """
+    )
+    child.wait_for('open')
+    with store.held():
+        child.tell()
+        child.process.wait(30)
+    ended = child.finish(child.process.returncode)
+
+    (spill,) = store.spills
+    assert str(spill) in ended.errors
+    store.open_once()
+    store.require('loss', range(COUNT))
