@@ -161,7 +161,7 @@ def test_those_who_wait_for_a_worker_that_dies_are_told(run: Run, store: Store) 
     fault['armed'] = True
 
     def wait():
-        for attempt in range(3):
+        while True:
             try:
                 exp.flush()
                 say('flushed')
