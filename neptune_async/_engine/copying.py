@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from array import array
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,8 +93,12 @@ def copy_experiments(
     if urls[0] == urls[1]:
         raise InvalidStorageError('source and target are the same store; name two')
     storages = registry.create(urls[0]), registry.create(urls[1])
-    # asyncio, because aiosqlite and asyncpg need it.
-    return anyio.run(_copy, *storages, names, report, backend='asyncio')
+    try:
+        # asyncio, because aiosqlite and asyncpg need it.
+        return anyio.run(_copy, *storages, names, report, backend='asyncio')
+    except CancelledError:
+        # What comes of Ctrl-C before Python 3.11; nobody else cancels it.
+        raise KeyboardInterrupt from None
 
 
 async def _copy(
