@@ -52,17 +52,22 @@ async def open_experiment(
     """
     while True:
         async with worker.opening:
+            await worker.connection.open(writable=mode != 'read')
+            # From here to where it is held nothing is awaited, in which the others may close it.
             state = worker.states.get(name) if name else None
             if state is None or not state.is_closed:
-                await worker.connection.open(writable=mode != 'read')
-                return await _held(worker, name, mode, options, numbers_steps)
+                return await _held(worker, state, name, mode, options, numbers_steps)
         await worker.removal(state)
 
 
 async def _held(
-    worker: Worker, name: str | None, mode: Mode, options: Options, numbers_steps: bool
+    worker: Worker,
+    state: ExperimentState | None,
+    name: str | None,
+    mode: Mode,
+    options: Options,
+    numbers_steps: bool,
 ) -> ExperimentState:
-    state = worker.states.get(name) if name else None
     if state is None:
         record = await _record(worker, name, mode)
         queue = Queue(record.name, options.max_pending, worker)
@@ -70,7 +75,6 @@ async def _held(
         worker.add(state)
     elif mode == 'create':
         raise messages.experiment_exists(state.name, worker.location)
-    # Before anything is awaited, in which the others may close it.
     state.users += 1
     try:
         if mode != 'read' and not state.is_loaded:
