@@ -301,7 +301,8 @@ class Worker:
         """Whether something of an experiment waits outside of its queue, since before it was opened
         anew, it may be.
         """
-        return any(state.name in kept.names for kept in self._kept)
+        # A copy: other threads spill meanwhile.
+        return any(state.name in kept.names for kept in [*self._kept])
 
     async def _flush_all(self) -> None:
         for state in [*self.states.values()]:
