@@ -96,7 +96,7 @@ class LoopThread:
         :param undo: what is called on the loop with a result that came just after that.
         """
         future: Future[T] = Future()
-        self.post(self._begin, future, function, args, undo)
+        self.post(self._begin, future, partial(self._perform, future, function, args, undo))
         return future
 
     def join(self, timeout: float) -> None:
@@ -105,17 +105,11 @@ class LoopThread:
         if thread is not None and not self.is_current:
             thread.join(timeout)
 
-    def _begin(
-        self,
-        future: Future[T],
-        function: Function[T],
-        args: tuple[object, ...],
-        undo: Callable[[T], object] | None,
-    ) -> None:
+    def _begin(self, future: Future[Any], task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._tasks is None or get_running_loop() is not self._loop:
             future.cancel()  # the coroutine came to its end before this was its turn
         elif not future.cancelled():
-            self._tasks.start_soon(self._perform, future, function, args, undo)
+            self._tasks.start_soon(task)
 
     async def _perform(
         self,
@@ -184,7 +178,7 @@ class LoopThread:
 
 
 def _settle(settle: Callable[[T], None], outcome: T) -> bool:
-    """Give a future its outcome, unless it was cancelled just before; whether that was so."""
+    """Give a future its outcome; False if it was cancelled just before."""
     try:
         settle(outcome)
     except InvalidStateError:
