@@ -1,4 +1,4 @@
-"""Which file systems are shared between machines, where locks cannot be relied on."""
+"""What the system tells of files: which they are, and whether machines share where they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import TypeAlias
+
+Identity: TypeAlias = tuple[int, int]
 
 _NAMES = {
     0x6969: 'NFS',
@@ -44,3 +47,12 @@ def network_file_system(folder: Path) -> str | None:
     if ctypes.CDLL(None).statfs(os.fsencode(folder), found) != 0:
         return None
     return _NAMES.get(found[0])
+
+
+def identity(path: Path) -> Identity | None:
+    """Return what tells a file from all others, whatever its name is; None if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -22,7 +22,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
+
+from neptune_async._storage.filesystem import Identity, identity
 
 _SHARED_RANGE = 510, 2**30 + 2
 _DEAD_MANS_SWITCH = 1, 128
@@ -32,15 +34,13 @@ in WAL mode has them open.
 _LONGEST_START = 5.0
 """Seconds that children may take to come to their locks before a close no longer waits for them."""
 
-_Identity: TypeAlias = tuple[int, int]
-
 
 class Use(NamedTuple):
     """A file in WAL mode that SQLite has open: its path, and which file and which -shm that is."""
 
     path: Path
-    file: _Identity
-    shm: _Identity
+    file: Identity
+    shm: Identity
 
 
 class _ForkGuard:
@@ -55,7 +55,7 @@ class _ForkGuard:
         # One that knows its owner: a signal handler may come in beside the fork.
         self.lock = threading.RLock()
         self._uses: list[Use] = []
-        self._lost: set[_Identity] = set()
+        self._lost: set[Identity] = set()
         # Pipes whose other end a child closes once it has its locks: by the thread that forks,
         # and the own ends of those that were forked.
         self._forking: dict[int, tuple[int, int]] = {}
@@ -73,10 +73,10 @@ class _ForkGuard:
         """Know that SQLite has a file open, until ``close``; None for one that has no -shm. The
         caller holds the guard.
         """
-        try:
-            use = Use(path, _identity(path), _identity(_shm(path)))
-        except OSError:
+        file, shm = identity(path), identity(_shm(path))
+        if file is None or shm is None:
             return None
+        use = Use(path, file, shm)
         self._uses.append(use)
         return use
 
@@ -84,17 +84,13 @@ class _ForkGuard:
         """Whether SQLite has a file open in this process, or believes so since before a fork: to
         open and close it by other means would drop its locks.
         """
-        with suppress(OSError):
-            return _identity(path) in {use.file for use in self._uses}
-        return False
+        return identity(path) in {use.file for use in self._uses}
 
     def is_lost(self, path: Path) -> bool:
         """Whether SQLite cannot open a file in this process: it believes to have locks on it that
         could not be taken.
         """
-        with suppress(OSError):
-            return _identity(path) in self._lost
-        return False
+        return identity(path) in self._lost
 
     def close(self, use: Use | None, close: Callable[[], object]) -> None:
         """Have SQLite close a file, once every child has the locks that it needs."""
@@ -148,11 +144,6 @@ class _ForkGuard:
             os.close(end)
 
 
-def _identity(path: Path) -> _Identity:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
 def _shm(path: Path) -> Path:
     return Path(f'{path}-shm')
 
@@ -169,7 +160,7 @@ def _take_locks(use: Use) -> bool:
             # Never closed: that would let go of all locks that the process has on the file.
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
-        return _identity(use.path) == use.file and _identity(_shm(use.path)) == use.shm
+        return identity(use.path) == use.file and identity(_shm(use.path)) == use.shm
     except OSError:
         return False
 

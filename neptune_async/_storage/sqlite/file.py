@@ -11,12 +11,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
 
-from neptune_async._storage.filesystem import network_file_system
+from neptune_async._storage.filesystem import Identity, identity, network_file_system
 from neptune_async.exceptions import StorageError
-
-_Identity: TypeAlias = tuple[int, int]
 
 
 class StoreFile:
@@ -29,8 +26,8 @@ class StoreFile:
     def __init__(self, path: str) -> None:
         self.path = Path(path).resolve()
         self.network = network_file_system(self.path.parent)
-        self._identity = _identity(self.path)
-        self._beside: dict[Path, _Identity] = {}
+        self._identity = identity(self.path)
+        self._beside: dict[Path, Identity] = {}
         self._aside: dict[Path, Path] = {}
         self._is_emptied = False
 
@@ -38,9 +35,9 @@ class StoreFile:
         """Take down which -wal and -shm belong to the file, once SQLite has made them."""
         for suffix in ('-wal', '-shm'):
             path = Path(f'{self.path}{suffix}')
-            identity = _identity(path)
-            if identity:
-                self._beside[path] = identity
+            found = identity(path)
+            if found:
+                self._beside[path] = found
 
     def require_unmoved(self) -> None:
         """Make sure that what is written goes to the file of that name.
@@ -79,16 +76,16 @@ class StoreFile:
         return 'was cut to nothing' if self._is_emptied else None
 
     def _loss_beside(self) -> str | None:
-        for path, identity in self._beside.items():
-            if _identity(path) != identity:
+        for path, known in self._beside.items():
+            if identity(path) != known:
                 return f'has lost {path.name}, which was removed or replaced'
         return None
 
     def _set_aside(self) -> None:
         assert self._identity is not None
-        for path, identity in self._beside.items():
+        for path, known in self._beside.items():
             aside = Path(f'{path}.{self._identity[1]}')
-            if path not in self._aside and _identity(path) == identity:
+            if path not in self._aside and identity(path) == known:
                 with suppress(OSError):
                     path.rename(aside)
                     self._aside[path] = aside
@@ -112,11 +109,3 @@ class StoreFile:
         )
         wal = self._aside.get(Path(f'{self.path}-wal'))
         return advice if wal is None else f'{advice}; the -wal of the file is kept as {wal}'
-
-
-def _identity(path: Path) -> _Identity | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
