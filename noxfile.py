@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -117,6 +119,35 @@ def tests(session: nox.Session) -> None:
     session.install('-e', '.[examples]', *group('test'))
     options = session.posargs or ['--ignore', 'tests/faults', '-k', 'not postgres']
     session.run('pytest', '-n', '2', *options)
+
+
+# It ends with the process that has started it, however that ends.
+SPIN = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """Keep every core busy with something else."""
+    spin = [sys.executable, '-c', SPIN, str(os.getpid())]
+    with ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            # In a session of its own: a Ctrl-C goes to nox, which then ends it.
+            spinning = stack.enter_context(subprocess.Popen(spin, start_new_session=True))
+            stack.callback(spinning.kill)
+        yield
+
+
+@nox.session(default=False)
+def tests_busy(session: nox.Session) -> None:
+    """Run the tests while as many processes as there are cores do nothing but compute."""
+    session.install('-e', '.[examples]', *group('test'))
+    with busy_cores():
+        session.run('pytest', '-n', '2', *session.posargs)
 
 
 @nox.session(default=False)

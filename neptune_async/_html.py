@@ -13,8 +13,9 @@ from datetime import datetime
 from html import escape
 from itertools import groupby
 
-from neptune_async._engine.overview import Overview, Shown
+from neptune_async._engine.reading.preview import Preview, Shown
 from neptune_async._model.messages import CONTAINERS
+from neptune_async._model.showing import harmless
 
 _MOST_CHARACTERS = 80
 _LEFT = 'text-align:left'
@@ -28,19 +29,19 @@ _repr.maxlist = _repr.maxset = _MOST_CHARACTERS // 3
 
 def notice(title: str, text: object) -> str:
     """Return what is shown where there is no more to say than a sentence."""
-    return f'<div><code>{escape(title)}</code><br>{escape(str(text))}</div>'
+    return f'<div><code>{_escaped(title)}</code><br>{_escaped(str(text))}</div>'
 
 
-def table(title: str, path: str | None, overview: Overview) -> str:
+def table(title: str, path: str | None, preview: Preview) -> str:
     """Return a row for each variable, and for each namespace that they are in.
 
     :param path: the namespace, or the variable, that is shown; None is the root.
     """
-    if not overview.shown:
+    if not preview.shown:
         return notice(title, 'nothing was logged here yet')
-    rows = ''.join(_rows(path, overview.shown))
-    more = f'<div>{overview.hidden:,} more variables are not shown</div>' if overview.hidden else ''
-    return f'<div><code>{escape(title)}</code><table>{rows}</table>{more}</div>'
+    rows = ''.join(_rows(path, preview.shown))
+    more = f'<div>{preview.hidden:,} more variables are not shown</div>' if preview.hidden else ''
+    return f'<div><code>{_escaped(title)}</code><table>{rows}</table>{more}</div>'
 
 
 def _rows(path: str | None, shown: Iterable[Shown]) -> Iterator[str]:
@@ -50,15 +51,19 @@ def _rows(path: str | None, shown: Iterable[Shown]) -> Iterator[str]:
         *namespaces, name = (one.variable.path[skipped:] or one.variable.path).split('/')
         for depth, namespace in enumerate(namespaces):
             if above[: depth + 1] != namespaces[: depth + 1]:
-                yield _row(depth, f'<b>{escape(namespace)}/</b>')
+                yield _row(depth, f'<b>{_escaped(namespace)}/</b>')
         above = namespaces
         yield _row(
             len(namespaces),
-            escape(name),
+            _escaped(name),
             escape(_type_of(one)),
-            escape(shown_value(one.value)),
+            '<i>damaged</i>' if one.is_damaged else _escaped(shown_value(one.value)),
             '' if one.curve is None else sparkline(one.curve),
         )
+
+
+def _escaped(text: str) -> str:
+    return escape(harmless(text))
 
 
 def _row(depth: int, name: str, *cells: str) -> str:

@@ -7,10 +7,8 @@ works on any loop of any thread. To cancel it cancels the wait, not a write.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Generator, Iterator
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
@@ -20,22 +18,22 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from neptune_async import _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import experiments, lifecycle, reads, tables
-from neptune_async._engine.loop import Function
-from neptune_async._engine.queue import Overflow, Policy
-from neptune_async._engine.reads import ContainerType, NamespaceEntry
-from neptune_async._engine.tables import Duplicates, SeriesContent
-from neptune_async._engine.worker import Worker
+from neptune_async._engine import deleting
+from neptune_async._engine.lifecycle import experiments, workers
+from neptune_async._engine.queueing.queue import Overflow, Policy
+from neptune_async._engine.reading import following, tables, values
+from neptune_async._engine.reading.values import ContainerType, NamespaceEntry
+from neptune_async._engine.worker.loop_thread import Function
+from neptune_async._engine.worker.reply import arrival
+from neptune_async._faces import store_calls
+from neptune_async._faces.awaiting import awaited, result, told
+from neptune_async._faces.experiment import BaseExperiment
+from neptune_async._faces.view import BaseView, checked_count
+from neptune_async._faces.windows import thinning
 from neptune_async._model import messages
 from neptune_async._model.arguments import checked_timeout
-from neptune_async._model.paths import checked_name
-from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
-from neptune_async._storage import registry
-from neptune_async._tables import requests
-from neptune_async._tables.requests import Output, Request
-from neptune_async.exceptions import FlushTimeoutError, StorageError
+from neptune_async.exceptions import FlushTimeoutError
 from neptune_async.variable import Point
 
 if TYPE_CHECKING:
@@ -81,7 +79,9 @@ class AsyncExperimentView(BaseView):
         self, n: int, with_steps: bool = False, with_timestamps: bool = False
     ) -> list[Any]:
         """Return the last n values; see ``ExperimentView.tail``."""
-        return await self._read(reads.series, checked_count('tail', n), with_steps, with_timestamps)
+        return await self._read(
+            values.series, checked_count('tail', n), with_steps, with_timestamps
+        )
 
     @overload
     async def all(
@@ -91,7 +91,7 @@ class AsyncExperimentView(BaseView):
     async def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]: ...
     async def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]:
         """Return all values; see ``ExperimentView.all``."""
-        return await self._read(reads.series, None, with_steps, with_timestamps)
+        return await self._read(values.series, None, with_steps, with_timestamps)
 
     def follow(self, last: int | None = None) -> AsyncIterator[Point]:
         """Iterate over the points of the series, and then over those that follow, as they are
@@ -103,37 +103,70 @@ class AsyncExperimentView(BaseView):
         """
         return _Following(self, None if last is None else checked_count('follow', last))
 
-    async def to_pandas(self) -> pd.DataFrame:
-        """Return all points as a frame; see ``ExperimentView.to_pandas``."""
-        curve = await self._read(tables.curve, 'to_pandas')
+    async def to_pandas(
+        self,
+        *,
+        first_step: float | None = None,
+        last_step: float | None = None,
+        first_time: float | datetime | None = None,
+        last_time: float | datetime | None = None,
+        max_points: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the points as a frame; see ``ExperimentView.to_pandas``."""
+        wanted = thinning(first_step, last_step, first_time, last_time, max_points)
+        curve = await self._read(tables.curve, 'to_pandas', wanted)
         return await anyio.to_thread.run_sync(_tables.series_frame, curve)
 
-    async def to_numpy(self) -> npt.NDArray[np.void]:
-        """Return all points as a structured array; see ``ExperimentView.to_numpy``."""
-        curve = await self._read(tables.curve, 'to_numpy')
+    async def to_numpy(
+        self,
+        *,
+        first_step: float | None = None,
+        last_step: float | None = None,
+        first_time: float | datetime | None = None,
+        last_time: float | datetime | None = None,
+        max_points: int | None = None,
+    ) -> npt.NDArray[np.void]:
+        """Return the points as a structured array; see ``ExperimentView.to_numpy``."""
+        wanted = thinning(first_step, last_step, first_time, last_time, max_points)
+        if wanted.keeps_all:
+            sink = await anyio.to_thread.run_sync(_tables.array_sink)
+            curve = await self._read(tables.filled, 'to_numpy', sink)
+            if curve is None:
+                return await anyio.to_thread.run_sync(sink.array)
+        else:
+            curve = await self._read(tables.curve, 'to_numpy', wanted)
         return await anyio.to_thread.run_sync(_tables.series_array, curve)
 
-    async def to_arrow(self) -> pa.Table:
-        """Return all points as an Arrow table; see ``ExperimentView.to_arrow``."""
-        curve = await self._read(tables.curve, 'to_arrow')
+    async def to_arrow(
+        self,
+        *,
+        first_step: float | None = None,
+        last_step: float | None = None,
+        first_time: float | datetime | None = None,
+        last_time: float | datetime | None = None,
+        max_points: int | None = None,
+    ) -> pa.Table:
+        """Return the points as an Arrow table; see ``ExperimentView.to_arrow``."""
+        wanted = thinning(first_step, last_step, first_time, last_time, max_points)
+        curve = await self._read(tables.curve, 'to_arrow', wanted)
         return await anyio.to_thread.run_sync(_tables.series_table, curve)
 
     async def read(self) -> AtomValue:
         """Return the value of the atom; see ``ExperimentView.read``."""
-        value: AtomValue = await self._read(reads.atom)
+        value: AtomValue = await self._read(values.atom)
         return value
 
     async def get(self) -> set[SetMember]:
         """Return the values of the set; see ``ExperimentView.get``."""
-        return await self._read(reads.members)
+        return await self._read(values.members)
 
     async def variable_type(self) -> tuple[ContainerType, type]:
         """Return container and content; see ``ExperimentView.variable_type``."""
-        return await self._read(reads.variable_type)
+        return await self._read(values.variable_type)
 
     async def namespace_contents(self) -> dict[str, NamespaceEntry]:
         """Return what is in the namespace; see ``ExperimentView.namespace_contents``."""
-        return await self._read(reads.namespace_contents)
+        return await self._read(values.namespace_contents)
 
     async def to_dict(self) -> dict[str, Any]:
         """Return what the variables of the namespace hold; see ``Experiment.to_dict``."""
@@ -141,7 +174,7 @@ class AsyncExperimentView(BaseView):
 
     async def exists(self) -> bool:
         """Tell whether there is a variable at the path, or below it."""
-        return await self._read(reads.exists)
+        return await self._read(values.exists)
 
     async def delete(self) -> None:
         """Delete the variable, or all variables of the namespace; see ``ExperimentView.delete``."""
@@ -163,15 +196,15 @@ class _Following(AsyncIterator[Point]):
     def __init__(self, view: AsyncExperimentView, last: int | None) -> None:
         self._view = view
         self._last = last
-        self._position: reads.Position | None = None
+        self._position: following.Position | None = None
         self._points: Iterator[Point] = iter(())
 
     async def __anext__(self) -> Point:
         point = next(self._points, None)
         while point is None:
             if self._position is None:
-                self._position = await self._ask(reads.begin_follow, self._last)
-            self._position, points = await self._ask(reads.follow, self._position)
+                self._position = await self._ask(following.begin_follow, self._last)
+            self._position, points = await self._ask(following.follow, self._position)
             self._points = iter(points)
             point = next(self._points, None)
         return point
@@ -218,7 +251,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             return self
         opening = self._open()
         try:
-            self._opened(await _arrival(opening))
+            self._opened(await result(opening))
         except BaseException:
             self._finalizer()
             raise
@@ -239,7 +272,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
 
     async def namespace_contents(self) -> dict[str, NamespaceEntry]:
         """Return what is in the root; see ``Experiment.namespace_contents``."""
-        return await self._read(reads.namespace_contents, None)
+        return await self._read(values.namespace_contents, None)
 
     async def to_dict(self) -> dict[str, Any]:
         """Return what all variables hold; see ``Experiment.to_dict``."""
@@ -250,7 +283,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         ``Experiment.rewind``.
         """
         where, last = self._rewinding(step, path)
-        await self._ask(reads.rewind, where, last)
+        await self._ask(deleting.rewind, where, last)
         self._rewound(where, last)
 
     async def fork(self, name: str, step: float | None = None) -> AsyncExperiment:
@@ -273,7 +306,7 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         if self._state.queue.in_memory < self._state.queue.max_pending:
             await anyio.lowlevel.checkpoint()
         else:
-            await _arrival(self._worker.call(self._worker.drain, self._state))
+            await result(self._worker.call(self._worker.drain, self._state))
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Store everything and let go of the store; see ``Experiment.close``."""
@@ -281,23 +314,26 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         if closing is None:
             return
         try:
-            await _done(closing.ended)
+            await arrival(closing.ended)
         except GeneratorExit:  # of a coroutine that is thrown away, which may await no more
             closing.give_up()
             raise
         except BaseException:
             closing.give_up()
             with anyio.CancelScope(shield=True):
-                await _done(closing.ended)
+                await arrival(closing.ended)
             raise
         finally:
-            lifecycle.release(self._worker)
-        _outcome(closing.ended)
+            # Not before: another worker, for who opens it anew meanwhile, would not know of what
+            # this one has yet to store or to spill.
+            closing.ended.finally_do(partial(workers.release, self._worker))
+        await told()
+        closing.ended.result()
         self._state.raise_rejections()
 
     async def _delete(self, path: str) -> None:
         self._require_writable()
-        await self._ask(reads.delete, path)
+        await self._ask(deleting.delete, path)
         self._echoed(path, 'delete')
 
     async def _flush(self, timeout: float | None, sync: bool = False) -> None:
@@ -308,21 +344,21 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
             return
         try:
             with anyio.fail_after(seconds):
-                await _arrival(self._worker.call(flush, self._state))
+                await result(self._worker.call(flush, self._state))
         except FlushTimeoutError:
             raise
         except TimeoutError:
             raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
     async def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
-        result = await self._ask(read, path, *arguments)
+        answer = await self._ask(read, path, *arguments)
         self._state.raise_rejections()
-        return result
+        return answer
 
     async def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
         """Wait for the worker; what storage has rejected is left to other calls to raise."""
         self._require_open()
-        return await _arrival(
+        return await result(
             self._worker.call(function, self._worker, self._state, path, *arguments)
         )
 
@@ -348,145 +384,9 @@ class _Opening:
         await self._experiment.__aexit__(exception_type, exception, traceback)
 
 
-async def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the names of the experiments in a store; see ``neptune_async.list_experiments``."""
-    with _worker(storage) as worker:
-        return await _arrival(worker.call(experiments.list_experiments, worker))
-
-
-async def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
-    """Delete an experiment and all that it holds; see ``neptune_async.delete_experiment``."""
-    with _worker(storage) as worker:
-        await _arrival(worker.call(experiments.delete_experiment, worker, checked_name(name)))
-
-
-@overload
-async def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Literal['pandas'] = 'pandas',
-) -> pd.DataFrame: ...
-@overload
-async def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Literal['arrow'],
-) -> pa.Table: ...
-async def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Output = 'pandas',
-) -> pd.DataFrame | pa.Table:
-    """Return a row an experiment, and a column a path; see ``neptune_async.compare``."""
-    return await _table(requests.comparison(names, paths, output), storage)
-
-
-@overload
-async def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Literal['pandas'] = 'pandas',
-) -> pd.DataFrame: ...
-@overload
-async def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Literal['arrow'],
-) -> pa.Table: ...
-async def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Output = 'pandas',
-) -> pd.DataFrame | pa.Table:
-    """Return a row a point of several series; see ``neptune_async.fetch_metrics``."""
-    request = requests.metrics(
-        names, paths, content, first_step, last_step, duplicates, max_points, output
-    )
-    return await _table(request, storage)
-
-
-async def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
-    with _worker(storage) as worker:
-        read = await _arrival(worker.call(request.read, worker, *request.arguments))
-    # To import pandas takes a second, and to make a large table as long: not on this loop.
-    return await anyio.to_thread.run_sync(request.build, read)
-
-
-@contextmanager
-def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
-    worker = lifecycle.acquire(registry.resolve(storage))
-    try:
-        yield worker
-    finally:
-        lifecycle.release(worker)
-
-
-async def _arrival(future: Future[T]) -> T:
-    """Wait for the worker, on whatever loop runs; who stops waiting cancels the wait only."""
-    try:
-        await _done(future)
-    except BaseException:
-        future.cancel()
-        raise
-    return _outcome(future)
-
-
-async def _done(future: Future[Any]) -> None:
-    arrived = anyio.Event()
-    future.add_done_callback(partial(_tell, _caller_into_this_loop(), arrived.set))
-    await arrived.wait()
-
-
-def _outcome(future: Future[T]) -> T:
-    try:
-        return future.result()
-    except CancelledError:
-        raise StorageError('the worker ended before it answered; try again') from None
-
-
-def _caller_into_this_loop() -> Callable[[Callable[[], object]], object]:
-    """Return what schedules a callback on the running loop from another thread, without waiting
-    for it as anyio's own functions do.
-    """
-    loop: Any = anyio.lowlevel.current_token().native_token  # a TrioToken, or asyncio's loop
-    schedule: Callable[[Callable[[], object]], object] = (
-        loop.run_sync_soon if hasattr(loop, 'run_sync_soon') else loop.call_soon_threadsafe
-    )
-    return schedule
-
-
-def _tell(
-    schedule: Callable[[Callable[[], object]], object],
-    callback: Callable[[], object],
-    _: Future[Any],
-) -> None:
-    # A loop that has ended raises, and with it has ended whoever waited.
-    with suppress(RuntimeError):
-        schedule(callback)
+list_experiments = awaited(store_calls.list_experiments)
+delete_experiment = awaited(store_calls.delete_experiment)
+compare = awaited(store_calls.compare)
+fetch_metrics = awaited(store_calls.fetch_metrics)
+for _function in (list_experiments, delete_experiment, compare, fetch_metrics):
+    _function.__module__ = __name__  # where pickle finds it

@@ -6,6 +6,7 @@
     ├── InvalidArgumentError (ValueError)         any other argument is refused
     ├── InvalidNameError (ValueError)             an experiment's name is refused
     ├── InvalidPathError (ValueError)             a path is refused
+    ├── InvalidQueryError (ValueError)            a query is none, and where
     ├── InvalidStepError (ValueError)             a step is refused
     ├── InvalidTimestampError (ValueError)        a timestamp is refused
     ├── UnsupportedValueError (TypeError)         no variable can hold such a value
@@ -50,6 +51,7 @@ __all__ = [
     'InvalidArgumentError',
     'InvalidNameError',
     'InvalidPathError',
+    'InvalidQueryError',
     'InvalidStepError',
     'InvalidStorageError',
     'InvalidTimestampError',
@@ -89,6 +91,10 @@ class InvalidNameError(NeptuneAsyncError, ValueError):
 
 class InvalidPathError(NeptuneAsyncError, ValueError):
     """A path is empty, not a str, too long, or holds characters that are refused."""
+
+
+class InvalidQueryError(NeptuneAsyncError, ValueError):
+    """A query is none. The message says what was expected, and shows where, on lines of its own."""
 
 
 class InvalidStepError(NeptuneAsyncError, ValueError):
@@ -179,7 +185,7 @@ class Rejection:
 
     def __str__(self) -> str:
         return (
-            f'{self.experiment}: {self.path}: {self.operation} ({self.count} operations): '
+            f'{self.experiment!r}: {self.path!r}: {self.operation} ({self.count} operations): '
             f'{self.reason}'
         )
 

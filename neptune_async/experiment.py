@@ -5,39 +5,30 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
-from neptune_async import _html, _tables
-from neptune_async._base import BaseExperiment, BaseView, checked_count
-from neptune_async._engine import experiments, lifecycle, reads, tables
-from neptune_async._engine.experiments import Durability, Mode
-from neptune_async._engine.loop import Function
-from neptune_async._engine.overview import overview
-from neptune_async._engine.queue import Overflow
-from neptune_async._engine.reads import ContainerType, NamespaceEntry
-from neptune_async._engine.state import OnError
-from neptune_async._engine.tables import Duplicates, SeriesContent
-from neptune_async._engine.worker import Worker
+from neptune_async import _html
+from neptune_async._engine import deleting
+from neptune_async._engine.lifecycle import experiments, workers
+from neptune_async._engine.lifecycle.opening import Durability, Mode
+from neptune_async._engine.queueing.experiment_state import OnError
+from neptune_async._engine.queueing.queue import Overflow
+from neptune_async._engine.reading import following, tables, values
+from neptune_async._engine.reading.preview import preview
+from neptune_async._engine.reading.values import ContainerType, NamespaceEntry
+from neptune_async._engine.worker.loop_thread import Function
+from neptune_async._faces import store_calls
+from neptune_async._faces.experiment import BaseExperiment
+from neptune_async._faces.series_tables import SeriesTables
+from neptune_async._faces.view import checked_count
+from neptune_async._faces.waiting import join, result, waiting
+from neptune_async._messenger import messenger
 from neptune_async._model import messages
 from neptune_async._model.arguments import checked_timeout
-from neptune_async._model.paths import checked_name
-from neptune_async._model.selection import Wanted
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
-from neptune_async._storage import registry
-from neptune_async._tables import requests
-from neptune_async._tables.requests import Output, Request
-from neptune_async.exceptions import NeptuneAsyncError, StorageError
+from neptune_async.exceptions import NeptuneAsyncError
 from neptune_async.variable import Point
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
 
 __all__ = [
     'Experiment',
@@ -54,7 +45,7 @@ _REPR_TIMEOUT = 2.0
 """Seconds that a notebook waits at most for what it shows of an experiment."""
 
 
-class ExperimentView(BaseView):
+class ExperimentView(SeriesTables):
     """A path of an experiment: ``exp['train/loss']``.
 
     The path may have a variable, be a namespace, or neither. The first write
@@ -86,7 +77,7 @@ class ExperimentView(BaseView):
         :raises ContainerTypeError: the variable is no Series.
         :raises StorageError: storage cannot take what was logged before, or answer.
         """
-        return self._read(reads.series, checked_count('tail', n), with_steps, with_timestamps)
+        return self._read(values.series, checked_count('tail', n), with_steps, with_timestamps)
 
     @overload
     def all(
@@ -96,7 +87,7 @@ class ExperimentView(BaseView):
     def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]: ...
     def all(self, with_steps: bool = False, with_timestamps: bool = False) -> list[Any]:
         """Return all values of the series; else as ``tail``."""
-        return self._read(reads.series, None, with_steps, with_timestamps)
+        return self._read(values.series, None, with_steps, with_timestamps)
 
     def follow(self, last: int | None = None, timeout: float | None = None) -> Iterator[Point]:
         """Iterate over the points of the series, and then over those that follow, as they are
@@ -118,40 +109,11 @@ class ExperimentView(BaseView):
         # What was rejected is told by calls that return at once: to raise it here would end the
         # iteration.
         experiment: Experiment = self._experiment  # type: ignore[assignment]  # made by it
-        position = experiment._ask(reads.begin_follow, self._path, last)
+        position = experiment._ask(following.begin_follow, self._path, last)
         points = None
         while points is None or points:
-            position, points = experiment._ask(reads.follow, self._path, position, timeout)
+            position, points = experiment._ask(following.follow, self._path, position, timeout)
             yield from points
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return all points of the series as a frame with the columns timestamp and value, by step,
-        in the order in which they were logged.
-
-        Timestamps are seconds since the epoch: ``pd.to_datetime(frame.timestamp, unit='s')``.
-        Steps are int if all are integral and within 64 bits, else float. Values are float64, else
-        the str or datetime objects.
-
-        :raises VariableNotFoundError: there is no variable at the path.
-        :raises ContainerTypeError: the variable is no Series.
-        :raises MissingExtraError: pandas is not installed.
-        """
-        return _tables.series_frame(self._read(tables.curve, 'to_pandas'))
-
-    def to_numpy(self) -> npt.NDArray[np.void]:
-        """Return all points of the series as an array with the fields step, timestamp and value;
-        else as ``to_pandas``.
-        """
-        return _tables.series_array(self._read(tables.curve, 'to_numpy'))
-
-    def to_arrow(self) -> pa.Table:
-        """Return all points of the series as an Arrow table with the columns step, timestamp and
-        value; else as ``to_pandas``.
-
-        Each stored chunk is a chunk of the columns, and numbers stay where they were read to.
-        Datetimes are texts, in ISO 8601, which keeps their UTC offsets.
-        """
-        return _tables.series_table(self._read(tables.curve, 'to_arrow'))
 
     def read(self) -> AtomValue:
         """Return the value of the atom.
@@ -160,7 +122,7 @@ class ExperimentView(BaseView):
         :raises ContainerTypeError: the variable is no Atom.
         :raises StorageError: storage cannot take what was assigned before, or answer.
         """
-        value: AtomValue = self._read(reads.atom)
+        value: AtomValue = self._read(values.atom)
         return value
 
     def get(self) -> set[SetMember]:
@@ -170,14 +132,14 @@ class ExperimentView(BaseView):
         :raises ContainerTypeError: the variable is no Set.
         :raises StorageError: storage cannot take what was added before, or answer.
         """
-        return self._read(reads.members)
+        return self._read(values.members)
 
     def variable_type(self) -> tuple[ContainerType, type]:
         """Return container and content of the variable, such as ``(Series, float)``.
 
         :raises VariableNotFoundError: there is no variable at the path.
         """
-        return self._read(reads.variable_type)
+        return self._read(values.variable_type)
 
     def namespace_contents(self) -> dict[str, NamespaceEntry]:
         """Return what is in the namespace, one level, sorted by name: the container of each
@@ -185,7 +147,7 @@ class ExperimentView(BaseView):
 
         :raises VariableNotFoundError: the path is no namespace.
         """
-        return self._read(reads.namespace_contents)
+        return self._read(values.namespace_contents)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the variables of the namespace hold; see ``Experiment.to_dict``.
@@ -196,7 +158,7 @@ class ExperimentView(BaseView):
 
     def exists(self) -> bool:
         """Tell whether there is a variable at the path, or below it."""
-        return self._read(reads.exists)
+        return self._read(values.exists)
 
     def delete(self) -> None:
         """Delete the variable, or all variables of the namespace.
@@ -262,8 +224,9 @@ class Experiment(BaseExperiment[ExperimentView]):
         power failure, too.
     :param strict: False counts a write that is refused, and warns of the first,
         instead of raising.
-    :param on_error: called on the worker's thread when storage starts to fail,
-        and when it rejects operations. It must not flush or read.
+    :param on_error: called when storage starts to fail, and when it rejects
+        operations, on a thread that nobody waits for: it may log, flush and read. Of a path
+        that is rejected again and again it is told once.
     :raises InvalidArgumentError, InvalidNameError, InvalidStorageError: an
         argument is refused.
     :raises ExperimentExistsError: in mode 'create', of a known name.
@@ -297,17 +260,17 @@ class Experiment(BaseExperiment[ExperimentView]):
     def _wait_until_open(self) -> None:
         opening = self._open()
         try:
-            self._opened(_result(opening))
+            self._opened(result(opening))
         except BaseException:
             self._finalizer()
-            _join(self._worker)
+            join(self._worker)
             raise
 
     def namespace_contents(self) -> dict[str, NamespaceEntry]:
         """Return what is in the root, one level, sorted by name: the container of each
         variable, and ``Namespace`` for each namespace.
         """
-        return self._read(reads.namespace_contents, None)
+        return self._read(values.namespace_contents, None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what all variables hold, as a dict that is nested as their paths are: the value
@@ -353,7 +316,7 @@ class Experiment(BaseExperiment[ExperimentView]):
             rewound then. Another call rewinds.
         """
         where, last = self._rewinding(step, path)
-        self._ask(reads.rewind, where, last)
+        self._ask(deleting.rewind, where, last)
         self._rewound(where, last)
 
     def fork(self, name: str, step: float | None = None) -> Experiment:
@@ -420,16 +383,16 @@ class Experiment(BaseExperiment[ExperimentView]):
         if closing is None:
             return
         try:
-            _outcome(closing.ended)
+            closing.ended.result()
         except BaseException:
-            if not closing.ended.done():
+            if not closing.ended.is_settled:
                 closing.give_up()
-                with suppress(NeptuneAsyncError):
-                    _outcome(closing.ended)
+                closing.ended.wait()
             raise
         finally:
-            lifecycle.release(self._worker)
-            _join(self._worker)
+            workers.release(self._worker)
+            join(self._worker)
+            messenger.drain()
         self._state.raise_rejections()
 
     def __enter__(self) -> Experiment:
@@ -456,16 +419,16 @@ class Experiment(BaseExperiment[ExperimentView]):
         try:
             self._require_open()
             # Not _read, which would raise here, and so hide, what storage has rejected.
-            looking = self._worker.call(overview, self._worker, self._state, path)
-            return _html.table(title, path, _result(looking, _REPR_TIMEOUT))
-        except FutureTimeoutError:
+            looking = self._worker.call(preview, self._worker, self._state, path)
+            return _html.table(title, path, result(looking, _REPR_TIMEOUT))
+        except TimeoutError:
             return _html.notice(title, f'storage gave no answer within {_REPR_TIMEOUT:g} seconds')
         except NeptuneAsyncError as error:
             return _html.notice(title, error)
 
     def _delete(self, path: str) -> None:
         self._require_writable()
-        self._ask(reads.delete, path)
+        self._ask(deleting.delete, path)
         self._echoed(path, 'delete')
 
     def _flush(self, timeout: float | None, sync: bool = False) -> None:
@@ -474,198 +437,24 @@ class Experiment(BaseExperiment[ExperimentView]):
         if flush is None:
             return
         try:
-            _result(self._worker.call(flush, self._state), seconds)
-        except FutureTimeoutError:
+            result(self._worker.call(flush, self._state), seconds)
+        except TimeoutError:
             raise messages.flush_timeout(self.name, self.pending, seconds) from None
 
     def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
-        result = self._ask(read, path, *arguments)
+        answer = self._ask(read, path, *arguments)
         self._state.raise_rejections()
-        return result
+        return answer
 
     def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
         """Wait for the worker; what storage has rejected is left to other calls to raise."""
         self._require_open()
-        future = self._worker.call(function, self._worker, self._state, path, *arguments)
-        return _result(future)
+        return result(self._worker.call(function, self._worker, self._state, path, *arguments))
 
 
-def list_experiments(storage: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the names of the experiments in a store, in the order in which they were made.
-
-    :param storage: as for ``Experiment``.
-    :raises StorageError: the store is not there, or cannot be read.
-    """
-    with _worker(storage) as worker:
-        return _result(worker.call(experiments.list_experiments, worker))
-
-
-def delete_experiment(name: str, storage: str | os.PathLike[str] | None = None) -> None:
-    """Delete an experiment with all that it holds.
-
-    Another process that still logs to it makes it anew, with what it logs from then on, and warns
-    of that in the log ``neptune_async``.
-
-    :param storage: as for ``Experiment``.
-    :raises ExperimentNotFoundError: there is none of that name.
-    :raises StorageError: it is open in this process, or the store fails.
-    """
-    with _worker(storage) as worker:
-        _result(worker.call(experiments.delete_experiment, worker, checked_name(name)))
-
-
-@overload
-def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Literal['pandas'] = 'pandas',
-) -> pd.DataFrame: ...
-@overload
-def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Literal['arrow'],
-) -> pa.Table: ...
-def compare(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    output: Output = 'pandas',
-) -> pd.DataFrame | pa.Table:
-    """Return a row an experiment, and a column a path: values of atoms, sets, and the last value
-    of each series.
-
-    ::
-
-        compare('digits-*', ['params/lr', 'valid/accuracy'])
-        compare(paths=re.compile('loss$'))
-
-    Experiments are in the order in which they were made. What this process has logged to them is
-    stored first. It takes a handful of queries, however many experiments there are.
-
-    :param names, paths: which experiments and variables: one name, a list of names, a glob (a str
-        with ``*``, ``?`` or ``[`` that is no name itself; ``*`` stands for slashes, too), or a
-        compiled regular expression, to be found anywhere in the name; None is all.
-    :param storage: as for ``Experiment``.
-    :param output: a frame whose index is the experiments' names, or an Arrow table, whose first
-        column they are. There, a column of several types holds texts, in JSON.
-    :raises InvalidArgumentError, InvalidNameError, InvalidPathError: an argument is refused.
-    :raises ExperimentNotFoundError: there is no experiment of a name that is none of a pattern.
-    :raises VariableNotFoundError: none of the experiments has a variable at such a path.
-    :raises MissingExtraError: pandas, or pyarrow, is not installed.
-    :raises StorageError: the store is not there, or fails.
-    :raises WorkerThreadError: in a signal handler or finalizer that interrupts a write.
-    """
-    return _table(requests.comparison(names, paths, output), storage)
-
-
-@overload
-def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Literal['pandas'] = 'pandas',
-) -> pd.DataFrame: ...
-@overload
-def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Literal['arrow'],
-) -> pa.Table: ...
-def fetch_metrics(
-    names: Wanted = None,
-    paths: Wanted = None,
-    *,
-    storage: str | os.PathLike[str] | None = None,
-    content: SeriesContent = 'float',
-    first_step: float | None = None,
-    last_step: float | None = None,
-    duplicates: Duplicates = 'last',
-    max_points: int | None = None,
-    output: Output = 'pandas',
-) -> pd.DataFrame | pa.Table:
-    """Return a row a point: experiment, path, step, timestamp (seconds since the epoch), value.
-
-    ::
-
-        fetch_metrics('digits-*', 'train/*', max_points=500)
-
-    :param names, paths, storage, output: as for ``compare``.
-    :param content: the type of the series to fetch; others are left out.
-    :param first_step, last_step: bounds of the steps, both included.
-    :param duplicates: which of the points of one step to return. With 'last' and 'first' the
-        points of a series are sorted by step; with 'all' they are in the order in which they
-        were logged.
-    :param max_points: how many points of each series to return at most: its first and last, and
-        between them the least and the greatest of each of equally many, so that no peak is lost.
-        Of texts and datetimes, evenly spread ones.
-    :raises NeptuneAsyncError: as ``compare``.
-    :raises ContainerTypeError, ContentTypeError: what is at a path that is none of a pattern is
-        no series of the content.
-    """
-    request = requests.metrics(
-        names, paths, content, first_step, last_step, duplicates, max_points, output
-    )
-    return _table(request, storage)
-
-
-def _table(request: Request[T], storage: str | os.PathLike[str] | None) -> Any:
-    with _worker(storage) as worker:
-        read = _result(worker.call(request.read, worker, *request.arguments))
-    return request.build(read)
-
-
-@contextmanager
-def _worker(storage: str | os.PathLike[str] | None) -> Iterator[Worker]:
-    worker = lifecycle.acquire(registry.resolve(storage))
-    try:
-        yield worker
-    finally:
-        lifecycle.release(worker)
-        _join(worker)
-
-
-def _join(worker: Worker) -> None:
-    """Wait until the thread of a worker has ended that nobody holds any more."""
-    if not worker.users:
-        worker.thread.join(lifecycle.EXIT_TIMEOUT)
-
-
-def _result(future: Future[T], timeout: float | None = None) -> T:
-    """Wait for the worker; who stops waiting cancels the wait, not what was enqueued."""
-    try:
-        return _outcome(future, timeout)
-    except BaseException:
-        future.cancel()
-        raise
-
-
-def _outcome(future: Future[T], timeout: float | None = None) -> T:
-    """Wait for the worker."""
-    try:
-        return future.result(timeout)
-    except CancelledError:
-        raise StorageError('the worker ended before it answered; try again') from None
-    except RuntimeError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            # It came into threading.Condition.wait, which then releases a lock that it has not got.
-            raise error.__context__ from None
-        raise
+list_experiments = waiting(store_calls.list_experiments)
+delete_experiment = waiting(store_calls.delete_experiment)
+compare = waiting(store_calls.compare)
+fetch_metrics = waiting(store_calls.fetch_metrics)
+for _function in (list_experiments, delete_experiment, compare, fetch_metrics):
+    _function.__module__ = __name__  # where pickle finds it

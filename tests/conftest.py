@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from busy import be_busy
 from hypothesis import HealthCheck, settings
 from postgres_server import PostgresServer
 
@@ -31,9 +34,33 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         'markers',
+        'busy: the test, or the child that it starts, runs again with a switch interval of 1e-6 '
+        'and a thread beside that never rests',
+    )
+    config.addinivalue_line(
+        'markers',
         'unmeasured: coverage does not measure the scripts, since a Ctrl-C may leave its lock '
         'held, since they would take minutes, or run as a user who may not write what is measured',
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # A module may be marked as a whole: a test that starts no child has no use for it.
+    if metafunc.definition.get_closest_marker('busy') and 'beside' in metafunc.fixturenames:
+        metafunc.parametrize('beside', ['idle', 'busy'], indirect=True)
+
+
+@pytest.fixture
+def beside(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What runs beside the threads of the test, which is idle or busy."""
+    what: str = getattr(request, 'param', 'idle')
+    is_over = threading.Event()
+    interval = sys.getswitchinterval()
+    if what == 'busy':
+        be_busy(is_over.is_set)
+    yield what
+    is_over.set()
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(scope='session')

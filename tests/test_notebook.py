@@ -16,7 +16,7 @@ import pytest
 from IPython.core.formatters import HTMLFormatter
 
 from neptune_async import Experiment
-from neptune_async._engine.overview import MOST_VARIABLES
+from neptune_async._engine.reading.preview import MOST_VARIABLES
 from neptune_async._html import shown_value
 from neptune_async.exceptions import RejectedOperationsError, Rejection
 

@@ -1,4 +1,4 @@
-"""From calls to commits: the queue, the worker of each store, exit and fork.
+"""From a call to a commit: the queue, the worker of each store, exit and fork.
 
-The only part of the library that knows about threads.
+All code that waits for threads is here. Messages of these threads go through ``_messenger``.
 """

@@ -1,4 +1,4 @@
-"""Copying experiments from one store to another: exactly once, however often it is begun."""
+"""Copies experiments from store to store, each point once, also if it stops and starts again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 import anyio
 
-from neptune_async._engine.entries import VariableIds
-from neptune_async._engine.recovery import Recovery
-from neptune_async._engine.sending import attempt, found_or_made
+from neptune_async._engine.durability.recovery import Recovery
+from neptune_async._engine.queueing.variable_ids import VariableIds
+from neptune_async._engine.reading.damage import pieces_at_end
+from neptune_async._engine.storing.retries import attempt, found_or_made
 from neptune_async._model import messages
 from neptune_async._model.operations import (
     POINT_FIELDS,
@@ -36,7 +37,7 @@ from neptune_async._storage.base import (
     VariableConflict,
     Window,
 )
-from neptune_async._storage.chunks import Points, concatenated, expanded
+from neptune_async._storage.points import Points, concatenated, expanded
 from neptune_async.exceptions import (
     ExperimentNotFoundError,
     InvalidStorageError,
@@ -46,18 +47,19 @@ from neptune_async.exceptions import (
 )
 
 _BATCH_POINTS = 2**16
-"""Points, and operations, after which a batch is sent."""
+"""A batch is sent when it has so many points and operations."""
 _BATCH_CHARACTERS = 2**24
+"""A batch is sent when its texts have so many characters."""
 
 
 @dataclass(slots=True)
 class Copied:
-    """What has become of an experiment so far.
+    """How far the copying of an experiment has come.
 
-    :ivar of: how many variables it has.
-    :ivar variables: how many of them have had their turn.
-    :ivar points: how many points were written; those that the target had are not among them.
-    :ivar failure: why it was not copied to its end; None if it was, or is on its way.
+    :ivar of: how many variables the experiment has.
+    :ivar variables: how many of them are done.
+    :ivar points: how many points were written. Points that the target had already do not count.
+    :ivar failure: why the experiment was not copied; None if it was, or is being copied.
     """
 
     experiment: str
@@ -68,26 +70,26 @@ class Copied:
 
 
 Report: TypeAlias = Callable[[Copied], object]
-"""Is called after every variable, and every batch."""
+"""A function that is called after each variable and each batch."""
 
 
 def copy_experiments(
     source: str, target: str, names: Sequence[str] = (), report: Report = lambda _: None
 ) -> list[Copied]:
-    """Copy experiments to another store, those that are there in part to their end.
+    """Copy experiments to another store. Complete those that the target has in part.
 
-    Points are appended after those that the target has, atoms and sets are made
-    what they are in the source; variables that only the target has stay. What processes that have
-    ended left beside the source is taken in there first, if it may be written to. It can be
-    broken off and begun anew at any moment, and run several times at once. An experiment that
-    cannot be copied keeps no other from being copied.
+    New points are appended after the points that the target has. Atoms and sets get the value of
+    the source. Variables that only the target has stay. If the source can be written to, it first
+    recovers what dead processes left beside it. The copying may stop and start again at any time,
+    and several processes may run it at once. If one experiment cannot be copied, the others still
+    are.
 
-    :param source, target: what ``storage=`` takes.
-    :param names: which experiments; all if there are none.
-    :raises ExperimentNotFoundError: the source has none of that name.
+    :param source, target: as for ``storage=``.
+    :param names: the experiments to copy; all of them if this is empty.
+    :raises ExperimentNotFoundError: the source has no experiment of that name.
     :raises StorageError: a store fails. What was copied before stays.
-    :returns: what became of each, in their order. Its ``failure`` says so where the target has
-        another variable, or other points, than the source, or where either is damaged.
+    :returns: the result for each experiment, in order. Its ``failure`` is set if the target has
+        another variable or other points than the source, or if one of them is damaged.
     """
     urls = registry.resolve(source), registry.resolve(target)
     if urls[0] == urls[1]:
@@ -97,7 +99,7 @@ def copy_experiments(
         # asyncio, because aiosqlite and asyncpg need it.
         return anyio.run(_copy, *storages, names, report, backend='asyncio')
     except CancelledError:
-        # What comes of Ctrl-C before Python 3.11; nobody else cancels it.
+        # Before Python 3.11, Ctrl-C cancels the task. Nothing else cancels it.
         raise KeyboardInterrupt from None
 
 
@@ -120,8 +122,8 @@ async def _copy(
 
 
 async def _open_source(source: Storage) -> None:
-    """Open a store to read it, once it has taken in what processes that have ended left behind;
-    where it may not be written to, that is only told.
+    """Open a store for reading. If dead processes left something beside it, store that first; if
+    the store cannot be written to, only warn.
     """
     recovery = Recovery(source, is_own=lambda _: False, is_failing=lambda: False)
     await attempt(partial(source.open, writable=False))
@@ -141,20 +143,20 @@ async def _compacted(storage: Storage) -> None:
 
 
 class _Unfit(StorageError):
-    """An experiment cannot be copied; the next may be."""
+    """An experiment cannot be copied. Others may be."""
 
 
 class _Overtaken(Exception):
-    """The target is not what it was when it was last looked at: look again."""
+    """The target has changed since it was read. Read it again."""
 
 
 @dataclass(slots=True)
 class _Copying:
-    """The way of one experiment from store to store.
+    """Copies one experiment from store to store.
 
-    All that copy an experiment to a target are one writer there. A batch says what comes after what
-    the target had when its number was the next one; if somebody else was faster, the target has a
-    batch of that number already, and takes no other.
+    All processes that copy an experiment to a target use the same writer id there. A batch has the
+    next number of that writer, and continues what the target had at that time. If another process
+    was faster, the target has a batch with that number already, and does not take this one.
     """
 
     source: Storage
@@ -168,7 +170,7 @@ class _Copying:
     characters: int = 0
 
     async def run(self) -> Copied:
-        """Copy what the target lacks; return what that was."""
+        """Copy what the target lacks, and return what that was."""
         points = 0
         while True:
             self.copied = Copied(self.name, points=points)
@@ -189,7 +191,8 @@ class _Copying:
         (found,) = matching
         self.record = await found_or_made(self.target, self.name, found.created)
         writer = hashlib.sha256(b'neptune_async copy\0' + self.name.encode()).digest()[:16]
-        # Before what is there is looked at: whoever writes in between takes the number away.
+        # Get the number before reading the target: another process that writes in between takes
+        # the number, and then the target refuses our batch.
         self._begin(writer, await attempt(self.target.last_batch, writer) + 1)
         variables = await attempt(self.source.list_variables, found.id, None)
         there = await attempt(self.target.list_variables, self.record.id, None)
@@ -217,7 +220,7 @@ class _Copying:
         }  # fmt: skip
         is_there = await copies[variable.container](found, own, is_new=there is None)
         if there is None and not is_there:
-            self._part.operations.pop()  # it was deleted since the source was listed
+            self._part.operations.pop()  # the variable was deleted after the source was listed
         if self._is_full:
             await self._send()
 
@@ -232,7 +235,7 @@ class _Copying:
                 f'{variable.container} of {variable.content}',
             )
 
-    # Each returns whether the source still has the variable.
+    # Each of these methods returns whether the source still has the variable.
 
     async def _copy_atom(self, found: ExperimentSummary, own: Variable, *, is_new: bool) -> bool:
         read = await attempt(self.source.read_atom, found.id, own.path)
@@ -265,7 +268,7 @@ class _Copying:
             raise self._differs(own.path, f'has {count} points there, and only {read.end} here')
         if read.end == 0:
             return True
-        points = concatenated(read.pieces)
+        points = concatenated(pieces_at_end(read, self.source.location, self.name))
         if last is not None and _bits(last) != _bits(_at(points, count - 1 - read.first)):
             raise self._differs(own.path, f'has another point {count - 1} there')
         for start in range(count - read.first, len(points), _BATCH_POINTS):
@@ -275,7 +278,7 @@ class _Copying:
         return True
 
     async def _end_of(self, path: str) -> tuple[int, Points | None]:
-        """Return how many points the target has of a series, and the last one."""
+        """Return how many points a series has in the target, and its last point."""
         read = await attempt(
             self.target.read_series, self.record.id, path, Window(last=1), True, True
         )
@@ -283,7 +286,7 @@ class _Copying:
             raise _Overtaken
         if read.end == 0:
             return 0, None
-        points = concatenated(read.pieces)
+        points = concatenated(pieces_at_end(read, self.target.location, self.name, 1))
         return read.end, _at(points, len(points) - 1)
 
     def _differs(self, path: str, how: str) -> _Unfit:
@@ -315,7 +318,7 @@ class _Copying:
         )
 
     def _add(self, own: Variable, points: Points) -> None:
-        # Steps and timestamps as they are: none is automatic any more.
+        # Steps and timestamps are copied as they are. None of them is automatic any more.
         key = point_key(own.id, True)
         steps, times, values = expanded(points.steps), points.times, points.values
         if isinstance(values, array):
@@ -330,9 +333,9 @@ class _Copying:
                 self.characters += len(value) if isinstance(value, str) else 0
 
     async def _send(self) -> None:
-        """Write what was gathered.
+        """Write the batch that was collected.
 
-        :raises _Overtaken: the target has changed, and took nothing of it.
+        :raises _Overtaken: the target has changed, and took nothing of the batch.
         """
         part = self._part
         part.count = len(part.operations) + len(part.points) // POINT_FIELDS + len(part.texts)
@@ -361,7 +364,7 @@ def _at(points: Points, index: int) -> Points:
 
 
 def _bits(point: Points) -> tuple[object, ...]:
-    """Return something that is equal only for the same point, bit for bit."""
+    """Return a key that two points share only if they are equal bit for bit."""
     value = point.values
     return (
         expanded(point.steps)[0],

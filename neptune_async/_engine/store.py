@@ -1,19 +1,20 @@
-"""A store as a whole, for what is no experiment's: lists, imports, exports."""
+"""A store as a whole, for lists, imports and exports."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from neptune_async._engine import lifecycle
-from neptune_async._engine.loop import Function
-from neptune_async._engine.reads import decoded
-from neptune_async._engine.recovery import LeftBehind
-from neptune_async._engine.worker import Worker
+from neptune_async._engine.durability.recovery import LeftBehind
+from neptune_async._engine.lifecycle import running_workers, workers
+from neptune_async._engine.reading.values import decoded
+from neptune_async._engine.worker.loop_thread import Function
+from neptune_async._engine.worker.reply import Reply
+from neptune_async._engine.worker.worker import Worker
+from neptune_async._messenger import messenger
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.paths import normalise
@@ -24,9 +25,9 @@ T = TypeVar('T')
 
 
 class Store:
-    """An open store; every call waits for what it asks.
+    """An open store. Each call waits for its result.
 
-    Nothing is written, locked or made until a call says that it stores something.
+    Nothing is written, locked or created before the first call that writes.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -34,30 +35,30 @@ class Store:
 
     @property
     def location(self) -> str:
-        """Where it is, for people to read."""
+        """Where the store is, for people to read."""
         return self._worker.location
 
     @property
     def spill_folder(self) -> Path | None:
-        """Where what could not be stored is kept; None if the store is in memory."""
+        """The folder for spill files and journals; None if the store is in memory."""
         return self._worker.storage.spill_folder
 
     def ask(self, query: Callable[[Storage], Awaitable[T]]) -> T:
-        """Return what the store answers to a query.
+        """Return the result of a query.
 
-        :raises StorageError: it is not there, or cannot be read.
+        :raises StorageError: the store does not exist, or cannot be read.
         """
         answer: T = self._call(self._worker.connection.ask, query)
         return answer
 
     def call(self, read: Function[T], *arguments: object) -> T:
-        """Return what a coroutine function of ``tables`` reads, on the worker's loop."""
+        """Run a coroutine function of ``reading.tables`` on the worker's loop."""
         return self._call(read, self._worker, *arguments)
 
     def find(self, name: str) -> ExperimentSummary:
-        """Return what a list says of an experiment.
+        """Return the summary of an experiment, as in a list.
 
-        :raises ExperimentNotFoundError: there is none of that name.
+        :raises ExperimentNotFoundError: there is no experiment of that name.
         """
         experiments = self.ask(lambda storage: storage.find_experiments([name]))
         if not experiments:
@@ -66,9 +67,9 @@ class Store:
         return experiments[0]
 
     def variables(self, experiment: ExperimentSummary, path: str | None = None) -> list[Variable]:
-        """Return the variables of an experiment, or those at and below a path.
+        """Return the variables of an experiment, or only those at a path and below it.
 
-        :raises VariableNotFoundError: there is none at the path, or below it.
+        :raises VariableNotFoundError: there is no variable at the path or below it.
         """
         known = self.ask(lambda storage: storage.list_variables(experiment.id, None))
         if path is None:
@@ -80,53 +81,55 @@ class Store:
         return found
 
     def decoded(self, experiment: str, path: str, stored: bytes) -> Any:
-        """Return the value of an atom, or a member of a set, as it reads back.
+        """Return the value of an atom, or a member of a set, as a read returns it.
 
-        :raises StorageFormatError: it is damaged.
+        :raises StorageFormatError: the value is damaged.
         """
         return decoded(self._worker, experiment, path, stored)
 
     def open_for_writing(self) -> None:
-        """Make sure that it can be written to; make it if it is not there."""
+        """Open the store for writing. Create it if it does not exist."""
         self._call(self._worker.connection.open_for_writing)
 
     def make(self, name: str, created: float | None = None) -> ExperimentRecord:
-        """Return the experiment of a name; make it, and the store, if there is none.
+        """Return the experiment with this name. Create it, and the store, if it does not exist.
 
         :param created: as for ``Storage.create_experiment``.
         """
         return self._call(self._worker.connection.make_experiment, name, created)
 
     def store(self, batch: Batch) -> Receipt:
-        """Store a batch that brings its variables along; one that is there already is left out."""
+        """Store a batch that creates all its variables itself, if it is not stored already."""
         return self._call(self._worker.store, batch)
 
     def tidy(self) -> None:
-        """Merge what batches have left, however little that is."""
+        """Merge everything that batches wrote."""
         self._call(self._worker.connection.tidy)
 
     def recover(self) -> list[LeftBehind]:
-        """Store what processes that have ended left behind; return what that was."""
+        """Store what dead processes left, and return what that was."""
         return self._call(self._worker.connection.recover)
 
     def _call(self, function: Function[T], *arguments: object) -> T:
-        future: Future[T] = self._worker.call(function, *arguments)
+        reply: Reply[T] = self._worker.call(function, *arguments)
         try:
-            return future.result()
+            return reply.result()
         except BaseException:
-            future.cancel()
+            reply.cancel()
             raise
+        finally:
+            messenger.drain()
 
 
 @contextmanager
 def opened(storage: str | os.PathLike[str] | None) -> Iterator[Store]:
-    """Give a store for as long as the body runs.
+    """Open a store for the body of a ``with`` statement.
 
     :param storage: as for ``Experiment``.
     """
-    worker = lifecycle.acquire(registry.resolve(storage))
+    worker = workers.acquire(registry.resolve(storage))
     try:
         yield Store(worker)
     finally:
-        if lifecycle.release(worker):
-            worker.thread.join(lifecycle.EXIT_TIMEOUT)
+        if workers.release(worker):
+            worker.thread.join(running_workers.EXIT_TIMEOUT)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from neptune_async._model.paths import normalise
+from neptune_async._model.showing import on_one_line
 from neptune_async._model.values import (
     Content,
     SeriesValue,
@@ -31,6 +32,24 @@ T = TypeVar('T')
 
 _LONGEST = 4_000_000.0
 """Seconds, 46 days, beyond which a timeout is none: Windows cannot wait for much longer."""
+
+
+def batch_of(path: str, value: object) -> list[tuple[str, object]]:
+    """Return path and value of each leaf of nested dicts; of a value that is no dict, itself.
+
+    :raises InvalidArgumentError: when two keys name one path, as in ``{'a/b': 1, 'a': {'b': 2}}``.
+    """
+    leaves = [*leaves_of(path, value)]
+    if len(leaves) > 1:
+        seen: set[str] = set()
+        for leaf, _ in leaves:
+            if leaf in seen:
+                raise InvalidArgumentError(
+                    f'two keys of the dict name the path {leaf!r}, and each would replace or '
+                    'follow the other; give it once'
+                )
+            seen.add(leaf)
+    return leaves
 
 
 def leaves_of(path: str, value: object) -> Iterator[tuple[str, object]]:
@@ -93,7 +112,10 @@ def checked_column(values: object, steps: object, timestamps: object) -> Column:
     """
     column: list[Any] = _listed('values', values)
     # All floats, as most are, are found out in a fraction of the time that checking each takes.
-    if set(map(type, column)) != {float}:
+    kinds = set(map(type, column))
+    if kinds != {float}:
+        if not kinds.isdisjoint((list, tuple, set, frozenset)):
+            raise _nested(values)
         column = [series_value(value) for value in column]
     if len({content_of(value) for value in column}) > 1:
         raise UnsupportedValueError('extend got values of several types; a series holds one')
@@ -123,6 +145,15 @@ def _listed(argument: str, values: object) -> list[Any]:
     return list(values)
 
 
+def _nested(values: object) -> UnsupportedValueError:
+    shape = getattr(values, 'shape', None)
+    what = 'collections' if shape is None else f'an array of shape {tuple(shape)}'
+    return UnsupportedValueError(
+        f'extend takes the values of one series, one after the other, not {what}; give it one '
+        "dimension, as values.ravel(), or a dict with a series a column, as {'x': values[:, 0]}"
+    )
+
+
 def repeatable(values: T) -> T | list[Any]:
     """Return the items of an iterator, which gives them once, as a list; all else as it is."""
     return [*values] if isinstance(values, Iterator) else values
@@ -130,11 +161,13 @@ def repeatable(values: T) -> T | list[Any]:
 
 def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
     """Return what echo prints of a point."""
-    return f'log step={shown_step(step)}, timestamp={timestamp}, value={value}'
+    return f'log step={shown_step(step)}, timestamp={timestamp}, value={shown_value(value)}'
 
 
 def shown_value(value: object) -> str:
     """Return what echo prints of an atom or of members of a set."""
+    if isinstance(value, str):
+        return on_one_line(value)
     try:
         return str(value)
     except ValueError:  # an int too long for decimal digits

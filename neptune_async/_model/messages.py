@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from shlex import quote
 from typing import TypeVar
@@ -21,6 +21,7 @@ from neptune_async.exceptions import (
     NeptuneAsyncError,
     ReadOnlyError,
     Rejection,
+    StorageFormatError,
     UnsupportedValueError,
     VariableNotFoundError,
 )
@@ -100,6 +101,62 @@ def other_series(
         f'{what}, not {wanted}',
         f'fetch it with content={variable.content!r}',
         'neptune-async tail and export print its points',
+    )
+
+
+def damaged_points(
+    experiment: str,
+    path: str,
+    location: str,
+    ranges: Sequence[str],
+    why: str,
+    before: int | None,
+    after: int,
+) -> StorageFormatError:
+    """For a read that needs points that are damaged.
+
+    :param before: how many that can be read come before those, or between them; None if nobody
+        has looked.
+    :param after: how many that can be read come behind them.
+    """
+    which = ', '.join(ranges[:2]) + (f' and {len(ranges) - 2:,} more' if len(ranges) > 2 else '')
+    whole = '' if before is None else f'{before:,} points before and '
+    what = (
+        f'experiment {experiment!r} in {location}: {which} of {path!r} cannot be read: {why}; '
+        f'{whole}{after:,} behind can be'
+    )
+    export = f'neptune-async export {quote(experiment)} writes all that can be read'
+    if not after:
+        return StorageFormatError(f'{what}; {export}')
+    return advised(
+        StorageFormatError,
+        what,
+        f'tail({after}) returns the last, and {export}',
+        f'neptune-async tail -n {after} prints the last, and {export}',
+    )
+
+
+def damaged_value(experiment: str, path: str, location: str, why: str) -> StorageFormatError:
+    """For the last value of a series that is damaged."""
+    return StorageFormatError(
+        f'experiment {experiment!r} in {location}: the last point of {path!r} cannot be read: '
+        f'{why}; neptune-async export {quote(experiment)} writes all that can be read'
+    )
+
+
+def damaged_content(experiment: str, path: str, location: str, why: str) -> StorageFormatError:
+    """For an atom, or a set, that is damaged."""
+    return StorageFormatError(
+        f'experiment {experiment!r} in {location}: what {path!r} holds cannot be read: '
+        f'{why}; neptune-async export {quote(experiment)} writes all that can be read'
+    )
+
+
+def damaged_points_of(experiment: str, location: str, why: str) -> StorageFormatError:
+    """For points of which it is not even known of which series they are."""
+    return StorageFormatError(
+        f'experiment {experiment!r} in {location}: some of its points cannot be read: {why}; '
+        f'neptune-async export {quote(experiment)} writes all that can be read'
     )
 
 

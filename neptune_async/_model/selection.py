@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from neptune_async.exceptions import InvalidArgumentError
 
 Wanted: TypeAlias = str | re.Pattern[str] | Iterable[str] | None
-"""One name or path, a glob, a compiled regular expression, or several names; None is all."""
+"""One name or path, a glob, several of these, or a compiled regular expression; None is all."""
 
 _GLOB_CHARACTERS = re.compile(r'[*?[]')
 
@@ -23,10 +23,12 @@ class Selection:
 
     :ivar named: the names and globs that were given.
     :ivar exact: the names; None if there is a pattern.
+    :ivar required: the names, of which each has to be there.
     """
 
     named: tuple[str, ...]
     exact: tuple[str, ...] | None
+    required: tuple[str, ...]
     _among: Callable[[Collection[str]], Iterable[str]]
 
     def among(self, known: Collection[str]) -> list[str]:
@@ -45,20 +47,35 @@ def selection(argument: str, wanted: object, check: Callable[[object], str]) -> 
     :raises InvalidArgumentError: when the argument selects nothing that could be.
     """
     if wanted is None:
-        return Selection((), None, frozenset)
+        return Selection((), None, (), frozenset)
     if isinstance(wanted, re.Pattern):
         if not isinstance(wanted.pattern, str):
             raise InvalidArgumentError(f'{argument} must match str, not bytes: {wanted!r}')
-        return Selection((), None, partial(filter, wanted.search))
-    if isinstance(wanted, str) and _GLOB_CHARACTERS.search(wanted):
-        return Selection((wanted,), None, partial(_of_glob, wanted))
+        return Selection((), None, (), partial(filter, wanted.search))
+    if _is_glob(wanted):
+        return _glob(wanted)
     if not isinstance(wanted, Iterable) or isinstance(wanted, (bytes, bytearray, dict)):
         raise InvalidArgumentError(
             f'{argument} must be a name, a glob, a compiled regular expression or a list of names, '
             f'not {wanted!r}'
         )
-    exact = tuple(map(check, [wanted] if isinstance(wanted, str) else wanted))
-    return Selection(exact, exact, frozenset(exact).intersection)
+    items = [wanted] if isinstance(wanted, str) else [*wanted]
+    if any(map(_is_glob, items)):
+        return any_of([_glob(each) if _is_glob(each) else _exact([check(each)]) for each in items])
+    return _exact([*map(check, items)])
+
+
+def _is_glob(wanted: object) -> TypeGuard[str]:
+    return isinstance(wanted, str) and _GLOB_CHARACTERS.search(wanted) is not None
+
+
+def _glob(glob: str) -> Selection:
+    return Selection((glob,), None, (), partial(_of_glob, glob))
+
+
+def _exact(names: Sequence[str]) -> Selection:
+    exact = tuple(names)
+    return Selection(exact, exact, exact, frozenset(exact).intersection)
 
 
 def any_of(selections: Sequence[Selection]) -> Selection:
@@ -68,6 +85,7 @@ def any_of(selections: Sequence[Selection]) -> Selection:
     return Selection(
         named,
         named if is_exact else None,
+        tuple(name for one in selections for name in one.required),
         lambda known: (name for one in selections for name in one.among(known)),
     )
 

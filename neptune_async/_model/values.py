@@ -23,11 +23,7 @@ from datetime import datetime, timedelta, timezone
 from numbers import Number
 from typing import Any, Literal, TypeAlias
 
-from neptune_async.exceptions import (
-    InvalidStepError,
-    InvalidTimestampError,
-    UnsupportedValueError,
-)
+from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
 
 Scalar: TypeAlias = bool | int | float | str | datetime | None
 AtomValue: TypeAlias = 'Scalar | list[AtomValue]'
@@ -276,7 +272,8 @@ def _plain(value: object) -> Any:
         item = value.item()  # type: ignore[attr-defined]  # callable is the check
     except Exception:  # an array of several elements, or an item() of another meaning
         return _UNSUPPORTED
-    return item if type(item) in _SCALARS else _UNSUPPORTED
+    # It is checked as if it had been given: a text may be too long, a zone may tell no offset.
+    return _plain(item) if type(item) in _SCALARS else _UNSUPPORTED
 
 
 def _plain_datetime(value: datetime) -> Any:

@@ -8,7 +8,17 @@ nothing of the batch is stored and the engine sends it again, put right.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +26,14 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
-from neptune_async._storage.chunks import Points
-from neptune_async.exceptions import Rejection
+from neptune_async._storage.overviews import Buckets, Grid
+from neptune_async._storage.points import Points
+from neptune_async._storage.sessions import FoundSession, Session
+from neptune_async._storage.summaries import SeriesSummary
+from neptune_async.exceptions import Rejection, StorageFormatError
 
 Need: TypeAlias = Literal['overdue', 'due', 'everything']
-"""What to tidy up: what cannot wait until nothing is logged, what had better be done then, or all
-there is, since the process ends.
-"""
+"""What to tidy up: what cannot wait, what is better done while nothing is logged, or all."""
 
 Changed: TypeAlias = Callable[[], Awaitable[None]]
 """Returns when others may have committed something, or it is time to look anyway."""
@@ -72,19 +83,64 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the steps and of the timestamps; all four bounds are included."""
+
+    first_step: float = -math.inf
+    last_step: float = math.inf
+    first_time: float = -math.inf
+    last_time: float = math.inf
+
+    def touches(
+        self, least_step: float, greatest_step: float, least_time: float, greatest_time: float
+    ) -> bool:
+        """Whether points with these bounds may be in it."""
+        return (
+            least_step <= self.last_step
+            and greatest_step >= self.first_step
+            and least_time <= self.last_time
+            and greatest_time >= self.first_time
+        )
+
+
+EVERYWHERE = Span()
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """Which points of a series to read.
 
     :ivar first: how many points from the beginning to leave out.
     :ivar last: how many points from the end to read at most; None is all.
+    :ivar span: where the points lie that are wanted.
     """
 
     first: int = 0
     last: int | None = None
+    span: Span = EVERYWHERE
+
+    def everywhere(self) -> Window:
+        """Return the same window without its span."""
+        return Window(self.first, self.last)
 
     def start(self, count: int) -> int:
         """Return how many of a series' points come before the window."""
         return self.first if self.last is None else max(self.first, count - self.last)
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Points that a series has and that cannot be read, in the place of them.
+
+    :ivar count: how many; None where that cannot be told.
+    :ivar why: what is damaged.
+    """
+
+    count: int | None
+    why: str
+
+    def __len__(self) -> int:
+        return self.count or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +149,48 @@ class SeriesReading:
 
     :ivar variable: what is there; of another container than a series it has no points.
     :ivar first: how many points of the series come before those that were read.
-    :ivar pieces: the points, in order; there may be more than were asked for.
+    :ivar runs: the points, in order, and what is damaged in the place of those that cannot be
+        read; there may be more than were asked for. Of points that lie outside the span that was
+        asked for any may be missing.
     """
 
     variable: Variable
     first: int = 0
-    pieces: Sequence[Points] = ()
+    runs: Sequence[Points | Damaged] = ()
 
     @property
     def end(self) -> int:
-        """How many points the series has."""
-        return self.first + sum(map(len, self.pieces))
+        """How many points the series has, as far as that can be told."""
+        return self.first + sum(map(len, self.runs))
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether some of the points cannot be read."""
+        return any(isinstance(run, Damaged) for run in self.runs)
+
+    @property
+    def pieces(self) -> list[Points]:
+        """The points, in order.
+
+        :raises StorageFormatError: some cannot be read.
+        """
+        pieces = []
+        for run in self.runs:
+            if isinstance(run, Damaged):
+                raise StorageFormatError(run.why)
+            pieces.append(run)
+        return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is in the buckets of a series.
+
+    :ivar damaged: what is to be said of points that cannot be read; they are in no bucket.
+    """
+
+    buckets: Buckets
+    damaged: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +212,14 @@ class Latest:
 
     :ivar atoms: the encoded value.
     :ivar sets: the encoded members; a set without members is not in it.
-    :ivar series: the last point; a series without points is not in it.
+    :ivar series: the last point, or damage; a series without points is not in it.
+    :ivar damaged: atoms and sets that cannot be read.
     """
 
     atoms: dict[int, bytes] = field(default_factory=dict)
     sets: dict[int, list[bytes]] = field(default_factory=dict)
-    series: dict[int, LastPoint] = field(default_factory=dict)
+    series: dict[int, LastPoint | Damaged] = field(default_factory=dict)
+    damaged: dict[int, Damaged] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +252,16 @@ def rejections(rows: Iterable[Sequence[Any]]) -> Iterator[Finding]:
         )
     if others:
         yield Finding('note', f'{others:,} more such rejections', remedy)
+
+
+class Sink(Protocol):
+    """What takes the points of a series in, a piece at a time. It is called on any thread."""
+
+    def begin(self, count: int) -> None:
+        """Make room for so many points. What was taken before is forgotten."""
+
+    def take(self, points: Points) -> None:
+        """Take in the points that follow."""
 
 
 class VariableConflict(Exception):
@@ -265,6 +364,9 @@ class Storage(Protocol):
     async def last_batch(self, writer: bytes) -> int:
         """Return the number of the last batch that is stored of a writer; 0 if there is none."""
 
+    async def version(self, experiment_ids: Collection[int]) -> Hashable:
+        """Return what is another whenever somebody has committed something to these experiments."""
+
     def watch(self, experiment_id: int) -> AbstractAsyncContextManager[Changed]:
         """Keep a watch on what others commit to an experiment, from the first call of what it
         yields on.
@@ -297,7 +399,27 @@ class Storage(Protocol):
         self, experiment_id: int, path: str, window: Window, steps: bool, times: bool
     ) -> SeriesReading | None:
         """Return the points of a series, at least those in a window. Steps and
-        times that are not asked for may be left out.
+        times that are not asked for may be left out. What is damaged takes no other point along.
+        """
+
+    # ── Sessions ─────────────────────────────────────────────────────────────
+
+    async def keep_sessions(self, sessions: Collection[Session]) -> None:
+        """Note a sign of life of sessions; one that is new begins with it. What belongs to no
+        experiment that is there is left out.
+        """
+
+    async def end_sessions(self, sessions: Collection[Session]) -> None:
+        """Forget sessions; one that is not there is no fault."""
+
+    async def find_sessions(self, experiment_ids: Collection[int]) -> list[FoundSession]:
+        """Return the sessions of several experiments, in the order in which they began."""
+
+    async def stream_series(self, experiment_id: int, path: str, sink: Sink) -> Variable | None:
+        """Give all points of a series to a sink, a piece at a time: only one is in memory.
+
+        :returns: the variable at the path; the sink gets nothing if it is no series of floats.
+        :raises StorageFormatError: some of the points cannot be read.
         """
 
     # ── Many at a time ───────────────────────────────────────────────────────
@@ -308,7 +430,7 @@ class Storage(Protocol):
     ) -> list[ExperimentSummary]:
         """Return the experiments of these names, or all, in the order in which they were made."""
 
-    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float]:
+    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         """Return the greatest last timestamp of the series of each experiment; one without points
         is left out. That takes a look at each series, and at no point that is in a chunk.
         """
@@ -330,6 +452,20 @@ class Storage(Protocol):
         Of a series that takes no more than its last points to be read.
         """
 
+    async def read_summaries(
+        self, variables: VariablesByExperiment
+    ) -> dict[int, SeriesSummary | Damaged]:
+        """Return what is known of all points of each of several series, by the variable's id;
+        variables of other containers are left out. That takes no point that is in a chunk.
+        """
+
+    async def read_overviews(
+        self, variables: VariablesByExperiment, grid: Grid
+    ) -> dict[int, Overview]:
+        """Return what is in the buckets of a grid, of each of several series, by the variable's id.
+        Only points of chunks that the edge of a bucket cuts are read.
+        """
+
     async def read_many_series(
         self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
     ) -> dict[int, SeriesReading]:
@@ -337,6 +473,21 @@ class Storage(Protocol):
 
         Variables of other containers are left out. A series that is gone has no points.
         All of them are in memory at a time: ask for as many as fit.
+        """
+
+
+Rows: TypeAlias = Mapping[str, Sequence[Sequence[Any]]]
+"""Rows of a store in SQLite, with all their columns, by the name of the table."""
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A store whose rows can be copied as they are."""
+
+    async def copied_rows(self, names: Collection[str], writers: Collection[bytes]) -> Rows:
+        """Return all rows of several experiments, and those of writers, as they are at one moment.
+
+        An experiment or a writer that is not there is left out.
         """
 
 

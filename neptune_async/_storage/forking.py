@@ -17,12 +17,13 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from neptune_async._storage.filesystem import Identity, identity
 
@@ -41,6 +42,13 @@ class Use(NamedTuple):
     path: Path
     file: Identity
     shm: Identity
+
+
+def _poll() -> Any:
+    # eventlet takes it away where it replaces threads, and has the module as it was.
+    if hasattr(select, 'poll'):
+        return select.poll()
+    return sys.modules['eventlet.patcher'].original('select').poll()
 
 
 class _ForkGuard:
@@ -108,7 +116,7 @@ class _ForkGuard:
     def _wait_for_children(self, seconds: float) -> None:
         """Forget the children that have their locks; wait so long if there are others."""
         starting, self._starting = self._starting, []
-        poll = select.poll()
+        poll = _poll()
         for end in starting:
             poll.register(end, select.POLLHUP)
         ended = {end for end, _ in poll.poll(1000 * seconds)}

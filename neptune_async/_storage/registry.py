@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from neptune_async._storage.base import Storage
 from neptune_async._storage.sqlite import SQLiteStorage
-from neptune_async.exceptions import InvalidStorageError
+from neptune_async.exceptions import InvalidStorageError, StorageError
 
 DEFAULT = '.neptune_async/experiments.db'
 ENVIRONMENT_VARIABLE = 'NEPTUNE_ASYNC_STORAGE'
@@ -50,13 +50,23 @@ def resolve(storage: str | os.PathLike[str] | None) -> str:
     if not _SCHEME.match(named):
         if isinstance(storage, str):  # a Path means what it says, as everywhere
             named = os.path.expanduser(named)
-        return f'sqlite:///{os.path.realpath(named)}'
+        return f'sqlite:///{_absolute(named)}'
     scheme, _, rest = named.partition('://')
     if scheme == 'postgres':
         return f'postgresql://{rest}'
     if scheme == 'sqlite':
-        return f'sqlite:///{os.path.realpath(_sqlite_path(named))}'
+        return f'sqlite:///{_absolute(_sqlite_path(named))}'
     return named
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError as error:
+        raise StorageError(
+            f'cannot find the store {path}: the working directory is gone ({error.strerror}); '
+            'change to one that is there, or name the store by its absolute path'
+        ) from error
 
 
 def create(url: str) -> Storage:

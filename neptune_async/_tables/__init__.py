@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from neptune_async._engine.tables import Comparison, Curve, SeriesContent
+from neptune_async._engine.reading.tables import Comparison, Curve, SeriesContent
 from neptune_async._model import messages
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
+
+    from neptune_async._tables import in_numpy
 
 _EXTRAS = {'numpy': 'numpy', 'pandas': 'pandas', 'pyarrow': 'arrow'}
 """Which extra of this package installs a module."""
@@ -39,6 +41,13 @@ def series_array(curve: Curve) -> npt.NDArray[np.void]:
     with _optional():
         from neptune_async._tables import in_numpy
     return in_numpy.series_array(curve)
+
+
+def array_sink() -> in_numpy.ArraySink:
+    """Return what makes such an array of points that it is given a piece at a time."""
+    with _optional():
+        from neptune_async._tables import in_numpy
+    return in_numpy.ArraySink()
 
 
 def series_frame(curve: Curve) -> pd.DataFrame:

@@ -6,9 +6,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
-from neptune_async._engine.tables import Comparison, Curve, Value
+from neptune_async._engine.reading.latest import Value
+from neptune_async._engine.reading.tables import Comparison, Curve
 from neptune_async._model.values import MAX_STEP
-from neptune_async._storage.chunks import Points, Stride, expanded
+from neptune_async._storage.points import Points, Stride, expanded
 
 Kind: TypeAlias = Literal['bool', 'int64', 'float64', 'object']
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from neptune_async._engine.tables import Comparison, Curve, Value
+from neptune_async._engine.reading.latest import Value
+from neptune_async._engine.reading.tables import Comparison, Curve
 from neptune_async._model.values import AtomValue, encode
-from neptune_async._storage.chunks import Points
+from neptune_async._storage.points import Points
 from neptune_async._tables.columns import (
     common_kind,
     comparison_columns,

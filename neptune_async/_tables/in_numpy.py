@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neptune_async._engine.tables import Curve
-from neptune_async._storage.chunks import Points
+from neptune_async._engine.reading.tables import Curve
+from neptune_async._storage.points import Points, Stride
 from neptune_async._tables.columns import step_columns
+
+_AT_ONCE = 2**16
 
 
 def series_array(curve: Curve) -> npt.NDArray[np.void]:
@@ -22,6 +24,50 @@ def series_array(curve: Curve) -> npt.NDArray[np.void]:
     for name, column in columns.items():
         table[name] = column
     return table
+
+
+class ArraySink:
+    """Makes an array with the fields step, timestamp and value of points that it is given a piece
+    at a time. Beside the array only one piece is in memory.
+    """
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, count: int) -> None:
+        """Make room for so many points; forget those that were taken before."""
+        self._table = np.empty(count, _fields('f8'))
+        self._end = 0
+        self._is_whole = True
+
+    def take(self, points: Points) -> None:
+        """Take in the points that follow."""
+        start, self._end = self._end, self._end + len(points)
+        rows = self._table[start : self._end]
+        steps = points.steps
+        if isinstance(steps, Stride):
+            rows['step'] = np.arange(steps.count) * steps.stride + steps.first
+        else:
+            rows['step'] = column = np.frombuffer(steps)
+            in_64_bits = (column >= -(2.0**63)) & (column < 2.0**63)
+            self._is_whole &= bool((in_64_bits & (column == np.floor(column))).all())
+        rows['timestamp'] = np.frombuffer(points.times)
+        rows['value'] = np.frombuffer(points.values)  # type: ignore[arg-type]  # they are floats
+
+    def array(self) -> npt.NDArray[np.void]:
+        """Return the array; its steps are integers if 64 bits hold all of them."""
+        if not self._is_whole or not len(self._table):
+            return self._table
+        whole = self._table.view(_fields('i8'))
+        # In the same memory, some at a time.
+        for start in range(0, len(whole), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            whole['step'][some] = self._table['step'][some].astype('i8')
+        return whole
+
+
+def _fields(step: str) -> list[tuple[str, str]]:
+    return [('step', step), ('timestamp', 'f8'), ('value', 'f8')]
 
 
 def point_columns(pieces: Sequence[Points], content: str) -> dict[str, npt.NDArray[Any]]:

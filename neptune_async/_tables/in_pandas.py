@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from neptune_async._engine.tables import Comparison, Curve, Value
+from neptune_async._engine.reading.latest import Value
+from neptune_async._engine.reading.tables import Comparison, Curve
 from neptune_async._tables.columns import common_kind, comparison_columns, count_of, pieces_of
 from neptune_async._tables.in_numpy import point_columns
 

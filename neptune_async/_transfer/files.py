@@ -1,39 +1,44 @@
-"""The files that the long table is kept in: JSON lines, CSV and Parquet."""
+"""The files that the long table is kept in, as text: JSON lines and CSV.
+
+What others have written over is read, too: with a byte order mark, other line ends, quotes or
+order of columns, an int as ``5.0``, a bool as ``TRUE``, a time as ISO 8601, NaN as nothing. A line
+that is no row of an export is passed over, and told with its number.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from neptune_async._model.values import MAX_BYTES, Content
-from neptune_async._transfer.importing import Rows, content_digest
+from neptune_async._transfer.importing import Rows, Skipped, content_digest
 from neptune_async._transfer.long_rows import COLUMNS, Row, batches
-from neptune_async._transfer.texts import (
-    from_jsonable,
-    json_members,
-    jsonable,
-    text_of,
-    value_of,
-)
-from neptune_async.exceptions import StorageFormatError, UnsupportedValueError
+from neptune_async._transfer.texts import from_jsonable, json_members, jsonable, text_of, value_of
+from neptune_async.exceptions import StorageFormatError
 
-_ROW_GROUP = 2**16
 _ERRORS = 'surrogatepass'
 """A text may hold lone surrogates, which strict UTF-8 has no form for."""
+_MARK = '\N{ZERO WIDTH NO-BREAK SPACE}'
+"""The byte order mark, which Excel puts before a text in UTF-8."""
+_BYTES = 'latin-1'
+"""It has a character for every byte, so that one that is no UTF-8 spoils only its own line."""
+_WHOLE = re.compile(r'(-?\d+)\.0*')
 
 
 # ── JSON lines ───────────────────────────────────────────────────────────────
 
 
-def write_jsonl(rows: Iterable[Row], file: BinaryIO) -> None:
-    """Write a line of JSON a row, without what is absent."""
+def write_jsonl(rows: Iterable[Row], file: BinaryIO) -> Counter[str]:
+    """Write a line of JSON a row, without what is absent; nothing is that this cannot hold."""
     for row in rows:
         line = {name: value for name, value in row._asdict().items() if value is not None}
         if row.container == 'set':
@@ -42,6 +47,7 @@ def write_jsonl(rows: Iterable[Row], file: BinaryIO) -> None:
             line['value'] = jsonable(row.value)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False)
         file.write(text.encode('utf-8', _ERRORS) + b'\n')
+    return Counter()
 
 
 class JsonLines:
@@ -55,23 +61,22 @@ class JsonLines:
         """The digest of what is in the file."""
         return content_digest(self._path)
 
-    def read(self) -> Iterator[Rows[str]]:
-        """Yield its rows in batches.
-
-        :raises StorageFormatError: a line is no row.
-        """
+    def read(self) -> Iterator[Rows[str] | Skipped]:
+        """Yield its rows in batches."""
         return batches(self._rows(), from_jsonable)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row | Skipped]:
         with self._path.open('rb') as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    yield _json_row(json.loads(line.decode('utf-8', _ERRORS)))
+                    text = line.decode('utf-8', _ERRORS).removeprefix(_MARK if number == 1 else '')
+                    if not text.isspace():
+                        yield _json_row(json.loads(text))
                 except json.JSONDecodeError as error:
                     why = f'it is no JSON: {error.msg} at character {error.pos + 1}'
-                    raise _damaged(self._path, number, why) from error
+                    yield _no_row(self._path, number, why)
                 except (ValueError, TypeError, RecursionError) as error:
-                    raise _damaged(self._path, number, error) from error
+                    yield _no_row(self._path, number, error)
 
 
 def _json_row(fields: Any) -> Row:
@@ -82,6 +87,8 @@ def _json_row(fields: Any) -> Row:
             raise ValueError(f'there is no column {name!r}')
     if 'experiment' not in fields:
         raise ValueError('it has no experiment')
+    if isinstance(fields.get('timestamp'), str):
+        fields = {**fields, 'timestamp': _seconds(fields['timestamp'])}
     row = Row(**fields)
     for name in ('experiment', 'path', 'container', 'content'):
         text = getattr(row, name)
@@ -89,31 +96,30 @@ def _json_row(fields: Any) -> Row:
             raise TypeError(f'{name} is {text!r}')
     if row.container == 'set' and not isinstance(row.value, list):
         raise TypeError('a set is a list of its members')
-    return row
+    is_null = 'value' in fields and row.value is None
+    return row._replace(value=math.nan) if is_null and row.is_float else row
 
 
 # ── CSV ──────────────────────────────────────────────────────────────────────
 
 
-def write_csv(rows: Iterable[Row], file: BinaryIO) -> None:
-    """Write a header, then a line a row."""
-    text = _text(file)
+def write_csv(rows: Iterable[Row], file: BinaryIO) -> Counter[str]:
+    """Write a header, then a line a row; nothing is that this cannot hold."""
+    text = io.TextIOWrapper(file, encoding='utf-8', errors=_ERRORS, newline='')
     # Lines end as RFC 4180 has it: else a carriage return in a field would not be quoted.
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows([*row[:-1], _csv_value(row)] for row in rows)
+    writer.writerows([*row[:-1], plain_value(row)] for row in rows)
     text.flush()
     text.detach()
+    return Counter()
 
 
-def _csv_value(row: Row) -> str:
+def plain_value(row: Row) -> str:
+    """Return a row's value as plain text."""
     if row.container is None or (row.container == 'series' and row.step is None):
         return ''
     return text_of([*row.value]) if row.container == 'set' else text_of(row.value)
-
-
-def _text(file: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding='utf-8', errors=_ERRORS, newline='')
 
 
 class Csv:
@@ -125,57 +131,115 @@ class Csv:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            with _text(path.open('rb')) as file:
-                header = next(csv.reader(file), [])
-        except (UnicodeDecodeError, csv.Error):
+            with path.open(encoding=_BYTES, newline='') as file:
+                header = next(csv.reader(_lines(file, set())), [])
+        except csv.Error:
             header = []
-        if tuple(header) != COLUMNS:
-            raise StorageFormatError(f'{path}: the first line has to be {",".join(COLUMNS)}')
+        if missing := [name for name in COLUMNS if header.count(name) != 1]:
+            raise StorageFormatError(_why_no_columns(path, header, missing))
+        self._places = [header.index(name) for name in COLUMNS]
+        # Who writes a Parquet file of ours as CSV has all but floats in a column of its own.
+        self._text = header.index('text') if 'text' in header else None
+        self._width = len(header)
 
     @cached_property
     def identity(self) -> bytes:
         """The digest of what is in the file."""
         return content_digest(self._path)
 
-    def read(self) -> Iterator[Rows[str]]:
-        """Yield its rows in batches.
+    def read(self) -> Iterator[Rows[str] | Skipped]:
+        """Yield its rows in batches."""
+        return batches(self._rows(), plain_value_of)
 
-        :raises StorageFormatError: a line is no row.
-        """
-        return batches(self._rows(), value_of)
-
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[Row | Skipped]:
         limit = csv.field_size_limit(4 * MAX_BYTES)
+        broken: set[int] = set()
         try:
-            with _text(self._path.open('rb')) as file:
-                reader = csv.reader(file)
+            with self._path.open(encoding=_BYTES, newline='') as file:
+                reader = csv.reader(_lines(file, broken))
                 next(reader)
-                try:
-                    for fields in reader:
-                        if len(fields) != len(COLUMNS):
-                            raise ValueError(f'it has {len(fields)} fields, not {len(COLUMNS)}')
-                        yield _csv_row(*fields)
-                except (ValueError, TypeError, csv.Error) as error:
-                    raise _damaged(self._path, reader.line_num, error) from error
+                while True:
+                    try:
+                        if (fields := next(reader, None)) is None:
+                            return
+                        if broken:
+                            raise ValueError('it is no UTF-8')
+                        if fields:  # a blank line has none
+                            yield self._row(fields)
+                    except (ValueError, TypeError, csv.Error) as error:
+                        yield _no_row(self._path, reader.line_num, error)
+                        broken.clear()
         finally:
             csv.field_size_limit(limit)
 
+    def _row(self, fields: list[str]) -> Row:
+        if len(fields) != self._width:
+            raise ValueError(f'it has {len(fields)} fields, not {self._width}')
+        experiment, path, container, content, step, timestamp, value = (
+            fields[place] for place in self._places
+        )
+        if not experiment:
+            raise ValueError('it has no experiment')
+        if self._text is not None and (content != 'float' or container == 'set'):
+            value = fields[self._text]
+        row = Row(
+            experiment,
+            path or None,
+            container or None,
+            content or None,
+            float(step) if step else None,
+            _seconds(timestamp) if timestamp else None,
+            members_of(value) if container == 'set' else value,
+        )
+        return row._replace(value='nan') if value == '' and row.is_float else row
 
-def _csv_row(
-    experiment: str, path: str, container: str, content: str, step: str, timestamp: str, value: str
-) -> Row:
-    return Row(
-        experiment,
-        path or None,
-        container or None,
-        content or None,
-        float(step) if step else None,
-        float(timestamp) if timestamp else None,
-        _members(value) if container == 'set' else value,
-    )
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds since the epoch; a date of no zone is UTC, as others write it."""
+    try:
+        return float(text)
+    except ValueError:
+        found = datetime.fromisoformat(re.sub('Z$', '+00:00', text))
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _members(text: str) -> list[str]:
+def _lines(file: TextIO, broken: set[int]) -> Iterator[str]:
+    """Yield lines with their ends.
+
+    :param broken: takes the number of one that is no UTF-8.
+    """
+    for number, line in enumerate(file, start=1):
+        if not line.isascii():
+            try:
+                line = line.encode(_BYTES).decode('utf-8', _ERRORS)
+            except UnicodeDecodeError:
+                broken.add(number)
+        yield line.removeprefix(_MARK) if number == 1 else line
+
+
+def _why_no_columns(path: Path, header: list[str], missing: list[str]) -> str:
+    wanted = f'{path}: the first line has to name the columns {",".join(COLUMNS)}'
+    for separator in (';', '\t'):
+        if len(header) == 1 and {*COLUMNS} <= {*header[0].split(separator)}:
+            return f'{wanted}, and they have to be separated by commas, not by {separator!r}'
+    return f'{wanted}, each once; it is not so of {", ".join(missing)}'
+
+
+def plain_value_of(content: Content, text: str) -> Any:
+    """Return the value that a text is of, as ``value_of`` does, and as others write it.
+
+    :raises ValueError: for what is no such value.
+    """
+    if content == 'bool':
+        text = text.lower()
+    elif content == 'none':
+        text = text or 'null'
+    elif content == 'int' and (found := _WHOLE.fullmatch(text)):
+        text = found[1]
+    return value_of(content, text)
+
+
+def members_of(text: str) -> list[str]:
     """Return the members of a set, each as plain text again.
 
     :raises ValueError: it is no list of them.
@@ -186,110 +250,5 @@ def _members(text: str) -> list[str]:
     return [text_of(member) for member in members]
 
 
-# ── Parquet ──────────────────────────────────────────────────────────────────
-
-
-def write_parquet(rows: Iterable[Row], file: BinaryIO) -> None:
-    """Write floats to the column ``value``, and all else to the column ``text``."""
-    import pyarrow.parquet as pq
-
-    schema = _parquet_schema()
-    remaining = iter(rows)
-    with pq.ParquetWriter(file, schema, compression='zstd') as writer:
-        while group := [*islice(remaining, _ROW_GROUP)]:
-            writer.write_table(_parquet_table(group, schema))
-
-
-def _parquet_schema() -> Any:
-    import pyarrow as pa
-
-    names = pa.dictionary(pa.int32(), pa.string())
-    numbers = dict.fromkeys(('step', 'timestamp', 'value'), pa.float64())
-    return pa.schema({**dict.fromkeys(COLUMNS[:4], names), **numbers, 'text': pa.string()})
-
-
-def _parquet_table(rows: list[Row], schema: Any) -> Any:
-    import pyarrow as pa
-
-    *columns, values = zip(*rows, strict=True)
-    floats = [
-        value if row.content == 'float' and row.container != 'set' else None
-        for row, value in zip(rows, values, strict=True)
-    ]
-    texts = [
-        None if row.content == 'float' and row.container != 'set' else _csv_value(row)
-        for row in rows
-    ]
-    try:
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip([*columns, floats, texts], schema, strict=True)
-        ]
-    except UnicodeEncodeError as error:
-        raise no_utf8(error) from error
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def no_utf8(error: UnicodeEncodeError) -> UnsupportedValueError:
-    """For a text that Parquet cannot hold."""
-    start = max(0, error.start - 10)
-    return UnsupportedValueError(
-        f'the text {error.object[start : error.end + 10]!r} holds a lone surrogate, for which '
-        'this format has no form; JSON lines and CSV have one'
-    )
-
-
-class Parquet:
-    """A Parquet file.
-
-    :raises StorageFormatError: it is none, or has other columns.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow.parquet as pq
-
-        self._path = path
-        with readable(path), pq.ParquetFile(path) as file:
-            names = {*file.schema_arrow.names}
-        if missing := {*COLUMNS, 'text'} - names:
-            raise StorageFormatError(f'{path} has no column {", ".join(sorted(missing))}')
-
-    @cached_property
-    def identity(self) -> bytes:
-        """The digest of what is in the file."""
-        return content_digest(self._path)
-
-    def read(self) -> Iterator[Rows[str]]:
-        """Yield its rows in batches."""
-        return batches(self._rows(), _parquet_value)
-
-    def _rows(self) -> Iterator[Row]:
-        import pyarrow.parquet as pq
-
-        with readable(self._path), pq.ParquetFile(self._path) as file:
-            for index in range(file.num_row_groups):
-                table = file.read_row_group(index, columns=[*COLUMNS, 'text'])
-                columns = [table[name].to_pylist() for name in (*COLUMNS, 'text')]
-                for *fields, number, text in zip(*columns, strict=True):
-                    is_set = fields[2] == 'set' and text is not None
-                    value = number if text is None else _members(text) if is_set else text
-                    yield Row._make([*fields, value])
-
-
-def _parquet_value(content: Content, stored: Any) -> Any:
-    return value_of(content, stored) if isinstance(stored, str) else stored
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """:raises StorageFormatError: when the body cannot read a Parquet file."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StorageFormatError(f'{path} cannot be read: {error}') from error
-
-
-def _damaged(path: Path, line: int, why: object) -> StorageFormatError:
-    return StorageFormatError(f'{path}: line {line:,} is no row of an export: {why}')
+def _no_row(path: Path, line: int, why: object) -> Skipped:
+    return Skipped(f'{path}: line {line:,} is no row of an export: {why}')

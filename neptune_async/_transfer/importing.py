@@ -13,26 +13,29 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from neptune_async._engine.entries import VariableIds
+from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.store import Store
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.paths import checked_name, namespaces_of
 from neptune_async._storage.base import ExperimentRecord
-from neptune_async._transfer.drafts import Draft
+from neptune_async._transfer.row_operations import Draft
 from neptune_async.exceptions import InvalidNameError, StorageError, StorageFormatError
 
 BATCH_ROWS = 2**15
 """Rows that are stored at a time, at most: what is lost by a kill is read again."""
 
+_REASONS = 1000
+"""Reasons that are kept of what is refused: each may have a line or a step in it."""
 _LATEST = 253_402_300_800.0
 """The end of the year 9999, in seconds since the epoch: what is later is no time."""
 
 Run = TypeVar('Run', bound=Hashable)
+Item = TypeVar('Item')
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,17 @@ class Rows(Generic[Run]):
     fill: Callable[[Draft, int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something in a file that is no row of a run, and is only told.
+
+    :ivar has_no_form: it can be read, but is of a kind that has no form here.
+    """
+
+    why: str
+    has_no_form: bool = False
+
+
 class RowFile(Protocol[Run]):
     """A file of rows. Read twice, it yields the same rows in the same order."""
 
@@ -56,7 +70,7 @@ class RowFile(Protocol[Run]):
     def identity(self) -> bytes:
         """What tells it from other files, wherever it is."""
 
-    def read(self) -> Iterator[Rows[Run]]:
+    def read(self) -> Iterator[Rows[Run] | Skipped]:
         """Yield its rows, at most ``BATCH_ROWS`` at a time.
 
         :raises StorageFormatError: it is damaged from there on.
@@ -87,6 +101,11 @@ class Report:
     left_out: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
+
+    def skip(self, skipped: Skipped) -> None:
+        """Count what is no row."""
+        self.read += 1
+        _count(self.left_out if skipped.has_no_form else self.refused, skipped.why, 1)
 
 
 @dataclass(slots=True)
@@ -136,6 +155,10 @@ class Importer(Generic[Run]):
         for file in files:
             targets: dict[Run, _Target] = {}
             for rows in self._read(file):
+                if isinstance(rows, Skipped):
+                    self.report.skip(rows)
+                    self._on_rows(1)
+                    continue
                 self.report.read += rows.count
                 self.report.kinds.update(rows.kinds)
                 target = self._target(file, files, rows.run, targets)
@@ -150,7 +173,7 @@ class Importer(Generic[Run]):
         for experiment in met.values():
             self._note_namespaces(experiment)
 
-    def _read(self, file: RowFile[Run]) -> Iterator[Rows[Run]]:
+    def _read(self, file: RowFile[Run]) -> Iterator[Rows[Run] | Skipped]:
         """Yield the rows of a file; one that is damaged keeps no other from being taken in."""
         try:
             yield from file.read()
@@ -239,7 +262,8 @@ class Importer(Generic[Run]):
 
     def _absent(self, draft: Draft) -> int:
         """Report what is to be said of a draft's rows; return how many of them are not stored."""
-        self.report.refused.update(draft.refused)
+        for reason, count in draft.refused.items():
+            _count(self.report.refused, reason, count)
         self.report.left_out.update(draft.left_out)
         self.report.notes.update(draft.notes)
         return draft.refused.total() + draft.left_out.total()
@@ -261,6 +285,36 @@ class Importer(Generic[Run]):
             known = {variable.path: variable for variable in found}
             self._known_of = (experiment.id, known)
         return known
+
+
+def _count(reasons: Counter[str], reason: str, count: int) -> None:
+    is_room = reason in reasons or len(reasons) < _REASONS
+    reasons[reason if is_room else 'others, which are not told one by one'] += count
+
+
+def in_batches(
+    items: Iterable[Item | Skipped], run_of: Callable[[Item], object]
+) -> Iterator[list[Item] | Skipped]:
+    """Yield items of one run that follow each other, ``BATCH_ROWS`` at most.
+
+    :raises StorageFormatError: as the items do; what comes before that was yielded.
+    """
+    batch: list[Item] = []
+    try:
+        for item in items:
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            if batch and (len(batch) == BATCH_ROWS or run_of(item) != run_of(batch[0])):
+                yield batch
+                batch = []
+            batch.append(item)
+    except StorageFormatError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _writer(file: RowFile[Run], experiment: ExperimentRecord, row: int) -> bytes:

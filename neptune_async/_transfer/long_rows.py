@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -28,14 +27,16 @@ from neptune_async._model.values import (
     CONTENT_TYPES,
     MAX_STEP,
     Content,
+    atom_value,
     checked_step,
     checked_timestamp,
+    content_of,
     shown_step,
 )
-from neptune_async._storage.chunks import expanded
-from neptune_async._transfer.drafts import NO_TIME, Draft
-from neptune_async._transfer.holdings import Held
-from neptune_async._transfer.importing import BATCH_ROWS, Rows
+from neptune_async._storage.points import expanded
+from neptune_async._transfer.experiment_contents import Held
+from neptune_async._transfer.importing import Rows, Skipped, in_batches
+from neptune_async._transfer.row_operations import NO_TIME, Draft
 
 
 class Row(NamedTuple):
@@ -51,6 +52,14 @@ class Row(NamedTuple):
     step: float | None = None
     timestamp: float | None = None
     value: Any = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether there has to be a float: what others write for NaN is nothing."""
+        is_valued = self.container == 'atom' or (
+            self.container == 'series' and self.step is not None
+        )
+        return self.content == 'float' and is_valued
 
 
 COLUMNS = Row._fields
@@ -88,15 +97,17 @@ def rows_of(experiment: str, holdings: Iterable[Held]) -> Iterator[Row]:
         yield Row(experiment)
 
 
-def batches(rows: Iterable[Row], decode: Decode) -> Iterator[Rows[str]]:
+def batches(rows: Iterable[Row | Skipped], decode: Decode) -> Iterator[Rows[str] | Skipped]:
     """Yield rows of one experiment that follow each other, a batch at most.
 
     :param decode: makes a value of what a file has, given its content.
     """
-    for experiment, stretch in groupby(rows, attrgetter('experiment')):
-        while batch := [*islice(stretch, BATCH_ROWS)]:
-            kinds = Counter(str(row.container) for row in batch if row.container)
-            yield Rows(experiment, len(batch), kinds, partial(_fill, batch, decode))
+    for batch in in_batches(rows, attrgetter('experiment')):
+        if isinstance(batch, Skipped):
+            yield batch
+            continue
+        kinds = Counter(str(row.container) for row in batch if row.container)
+        yield Rows(batch[0].experiment, len(batch), kinds, partial(_fill, batch, decode))
 
 
 def _fill(batch: list[Row], decode: Decode, draft: Draft, start: int, stop: int) -> None:
@@ -108,7 +119,9 @@ def _fill(batch: list[Row], decode: Decode, draft: Draft, start: int, stop: int)
             try:
                 _fill_one(row, decode, draft)
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-                draft.refuse(row.path, f'it holds no {row.content}: {error}')
+                draft.refuse(row.path, f'{_place(row)}it holds no {row.content}: {error}')
+        elif row.container is not None:
+            draft.refuse('', 'it has no path')
     if floats:
         _fill_floats(floats, decode, draft)
 
@@ -120,9 +133,14 @@ def _fill_one(row: Row, decode: Decode, draft: Draft) -> None:
         return
     container, content = cast('tuple[Container, Content]', (row.container, row.content))
     if container == 'atom':
-        draft.assign(path, decode(content, row.value))
+        value = atom_value(decode(content, row.value))
+        if content_of(value) != content:
+            raise ValueError(f'it is of {content_of(value)}')
+        draft.assign(path, value)
     elif container == 'set':
         draft.add(path, content, [decode(content, member) for member in row.value or ()])
+    elif row.step is None and row.value not in (None, ''):
+        draft.refuse(path, 'a point has no step')
     elif row.step is None:
         draft.declare(path, content)
     else:
@@ -137,11 +155,15 @@ def _fill_floats(rows: list[Row], decode: Decode, draft: Draft) -> None:
             value = decode('float', row.value)
             point = (row.path, checked_step(row.step), _time(row), value)
         except (ValueError, TypeError, OverflowError) as error:
-            draft.refuse(str(row.path), f'it holds no float: {error}')
+            draft.refuse(str(row.path), f'{_place(row)}it holds no float: {error}')
             continue
         for column, item in zip(columns, point, strict=True):
             column.append(item)
     draft.floats(*columns)
+
+
+def _place(row: Row) -> str:
+    return '' if row.step is None else f'at step {row.step:g}: '
 
 
 def _time(row: Row) -> float:

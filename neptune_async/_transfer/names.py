@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-_LONGEST = 255
+from neptune_async._model.showing import harmless
+
+LONGEST = 255
 """Bytes that the name of a file may have on all file systems in use."""
 _LONGEST_DIGESTED = 200
 """The same before a digest and what comes behind it."""
@@ -23,18 +23,8 @@ def digest_name(text: str) -> str:
 def folder_below(folder: Path, name: str) -> Path:
     """Return the folder for a name, whose slashes make folders; never one elsewhere."""
     parts = name.split('/')
-    if any(part in ('', '.', '..') or len(part.encode()) > _LONGEST for part in parts):
+    if any(part in ('', '.', '..') or len(part.encode()) > LONGEST for part in parts) or (
+        harmless(name) != name
+    ):
         parts = [digest_name(name)]
     return folder.joinpath(*parts)
-
-
-@contextmanager
-def unfinished(path: Path) -> Iterator[Path]:
-    """Give the place where a file is to be written; it is put in its place once it is whole."""
-    temporary = path.with_name(f'{path.name}.tmp')
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

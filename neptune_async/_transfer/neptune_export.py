@@ -46,10 +46,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neptune_async._model.operations import AUTOMATIC_STEP
-from neptune_async._model.values import Content
-from neptune_async._transfer.drafts import NO_TIME, Draft
-from neptune_async._transfer.files import readable
-from neptune_async._transfer.importing import BATCH_ROWS, Rows, content_digest
+from neptune_async._model.values import CONTENT_TYPES, Content
+from neptune_async._transfer.importing import BATCH_ROWS, Rows, Skipped, content_digest
+from neptune_async._transfer.parquet import readable
+from neptune_async._transfer.row_operations import NO_TIME, Draft
 from neptune_async._transfer.texts import value_of
 from neptune_async.exceptions import StorageFormatError
 
@@ -149,9 +149,7 @@ class ExportFile:
         with readable(path), pq.ParquetFile(path) as file:
             self.row_count: int = file.metadata.num_rows
             missing = {*SCHEMA.names} - {*file.schema_arrow.names}
-            self._contents: Mapping[str, Content] = json.loads(
-                (file.metadata.metadata or {}).get(METADATA, b'{}')
-            )
+            self._contents = _contents_in((file.metadata.metadata or {}).get(METADATA, b'{}'))
         if missing:
             raise StorageFormatError(
                 f'{path} is no file of neptune-exporter: it has no column '
@@ -173,7 +171,8 @@ class ExportFile:
             table = file.read(columns=['project_id', 'run_id'])
         found = table.group_by(['project_id', 'run_id'], use_threads=False).aggregate([])
         runs = [Run(row['project_id'], row['run_id']) for row in found.to_pylist()]
-        if not all(isinstance(run.id, str) for run in runs):
+        are_texts = all(isinstance(run.project, (str, type(None))) for run in runs)
+        if not are_texts or not all(isinstance(run.id, str) for run in runs):
             raise StorageFormatError(
                 f'{self._path} has rows without a run_id, which names the experiment; export it '
                 'again, or leave it out'
@@ -198,12 +197,19 @@ class ExportFile:
             if time is not None:
                 yield Run(project, run), time / 1000
 
-    def read(self) -> Iterator[Rows[Run]]:
+    def read(self) -> Iterator[Rows[Run] | Skipped]:
         """Yield the rows; of a row group, which is in memory as a whole, a batch at a time."""
+        first = 1
         with readable(self._path), pq.ParquetFile(self._path) as file:
             for index in range(file.num_row_groups):
                 table = file.read_row_group(index, columns=SCHEMA.names)
-                table = table.select(SCHEMA.names).cast(SCHEMA)
+                columns, odd = _conformed(table)
+                for place, why in sorted(odd.items()):
+                    yield Skipped(f'{self._path}: row {first + place:,} cannot be read: {why}')
+                first += table.num_rows
+                table = pa.Table.from_arrays(columns, schema=SCHEMA)
+                if odd:
+                    table = table.filter(pa.array([i not in odd for i in range(len(table))]))
                 for start, stop in self._stretches(table):
                     yield self._rows(table.slice(start, stop - start))
 
@@ -231,6 +237,46 @@ class ExportFile:
             {count['values']: count['counts'] for count in counts},
             partial(_fill, table, self._contents),
         )
+
+
+def _contents_in(metadata: bytes) -> Mapping[str, Content]:
+    found = json.loads(metadata)
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {path: content for path, content in pairs if content in [*CONTENT_TYPES]}
+
+
+# ── What others have written over ────────────────────────────────────────────
+
+
+def _conformed(table: Any) -> tuple[list[Any], dict[int, str]]:
+    """Return the columns in the types of the exporter, and what there is to say of those rows that
+    have a value which is none of its type.
+    """
+    columns, odd = [], {}
+    for field in SCHEMA:
+        column = _nearest(table[field.name], field.type)
+        try:
+            # No fraction of a millisecond is kept.
+            columns.append(column.cast(field.type, safe=not pa.types.is_timestamp(field.type)))
+        except pa.ArrowException:
+            values: list[Any] = []
+            for place in range(table.num_rows):
+                try:
+                    values += column.slice(place, 1).cast(field.type).to_pylist()
+                except pa.ArrowException as error:
+                    values.append(None)
+                    odd[place] = f'{field.name}: {error}'
+            columns.append(pa.array(values, field.type))
+    return columns, odd
+
+
+def _nearest(column: Any, kind: Any) -> Any:
+    """Return a column as one that can be cast, whichever numbers it has."""
+    if pa.types.is_floating(column.type) and not pa.types.is_floating(kind):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if pa.types.is_integer(column.type) and pa.types.is_decimal(kind):
+        return column.cast(pa.decimal128(38, kind.scale))
+    return column
 
 
 # ── Rows to operations ───────────────────────────────────────────────────────

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neptune_async._model.values import Content
-from neptune_async._storage.chunks import Points, expanded
-from neptune_async._transfer.files import no_utf8
-from neptune_async._transfer.holdings import Held
+from neptune_async._storage.points import Points, expanded
+from neptune_async._transfer.experiment_contents import Held
 from neptune_async._transfer.names import digest_name
 from neptune_async._transfer.neptune_export import EPOCH, METADATA, MICROS, SCHEMA
+from neptune_async._transfer.outputs import finish, new_file, unfinished
+from neptune_async._transfer.parquet import is_utf8, no_utf8
 from neptune_async._transfer.texts import text_of
 
 PART_BYTES = 50 * 2**20
@@ -50,36 +51,35 @@ class ExportWriter:
         self.missing: Counter[str] = Counter()
 
     def write(self, experiment: str, holdings: Iterable[Held]) -> None:
-        """Write an experiment, which is there once all of it is; until then, what was there before.
-
-        :raises UnsupportedValueError: a text has no form in Parquet.
-        """
+        """Write an experiment, which is there once all of it is; until then the one before."""
         self._folder.mkdir(parents=True, exist_ok=True)
         contents: dict[str, Content] = {}
         tables = self._merged(experiment, holdings, contents)
-        parts: list[Path] = []
+        parts: dict[Path, Path] = {}  # their places, by the names that they have until then
         try:
             table = next(tables, None)
             while table is not None:
-                parts.append(self._folder / f'{digest_name(experiment)}_part_{len(parts)}.parquet')
-                table = _write_part(_unfinished(parts[-1]), table, tables, contents)
+                place = self._folder / f'{digest_name(experiment)}_part_{len(parts)}.parquet'
+                temporary = unfinished(place)
+                parts[temporary] = place
+                table = _write_part(temporary, table, tables, contents)
         except BaseException:
-            for path in parts:
-                _unfinished(path).unlink(missing_ok=True)
+            for temporary in parts:
+                temporary.unlink(missing_ok=True)
             raise
         self._replace(experiment, parts)
 
-    def _replace(self, experiment: str, parts: Sequence[Path]) -> None:
+    def _replace(self, experiment: str, parts: Mapping[Path, Path]) -> None:
         """Put parts that are whole in the place of those of an export before."""
-        written = [*map(_unfinished, parts)]
-        found = self._folder.glob(f'{digest_name(experiment)}_part_*.parquet*')
-        stale = sorted(path for path in found if path not in written)
+        found = self._folder.glob(f'{digest_name(experiment)}_part_*.parquet')
+        before = sorted(path for path in found if _is_part(path))
         # The first part goes first and comes last: who sees it sees all, and of one export.
-        if len({*stale, *parts}) > 1:
-            for path in stale:
-                path.unlink()
-        for path, whole in zip(reversed(parts), reversed(written), strict=True):
-            whole.replace(path)
+        gone = before if len({*before, *parts.values()}) > 1 else []
+        try:
+            _put(gone, parts)
+        except KeyboardInterrupt:  # not now: there may be neither, the old ones nor the new
+            _put(gone, {new: place for new, place in parts.items() if new.exists()})
+            raise
 
     def _merged(
         self, experiment: str, holdings: Iterable[Held], contents: dict[str, Content]
@@ -91,7 +91,7 @@ class ExportWriter:
         tables: list[Any] = []
         rows = 0
         for held in holdings:
-            for table in self._tables(held, contents):
+            for table in self._tables(experiment, held, contents):
                 ids = [_same(text, table.num_rows) for text in (self._project, experiment)]
                 tables.append(pa.Table.from_arrays([*ids, *table.columns], schema=SCHEMA))
                 rows += table.num_rows
@@ -101,30 +101,31 @@ class ExportWriter:
         if rows:
             yield pa.concat_tables(tables)
 
-    def _tables(self, held: Held, contents: dict[str, Content]) -> Iterator[Any]:
+    def _tables(self, experiment: str, held: Held, contents: dict[str, Content]) -> Iterator[Any]:
         variable = held.variable
-        try:
-            if variable.container == 'atom':
-                kind, column, value = _atom(held.value)
-                if kind == 'string' and variable.content not in ('str', 'none'):
-                    contents[variable.path] = variable.content
-                yield _table(variable.path, kind, {column: [value]}, 1)
-            elif variable.container == 'set':
-                if variable.content != 'str':
-                    contents[variable.path] = variable.content
-                members = [[text_of(member) for member in held.members]]
-                yield _table(variable.path, 'string_set', {'string_set_value': members}, 1)
-            else:
-                if variable.content == 'datetime':
-                    contents[variable.path] = 'datetime'
-                for piece in held.pieces:
-                    yield self._series(variable.path, piece)
-                if not any(map(len, held.pieces)):
-                    self.missing[_EMPTY] += 1
-        except UnicodeEncodeError as error:
-            raise no_utf8(error) from error
+        if variable.container == 'series':
+            if variable.content == 'datetime':
+                contents[variable.path] = 'datetime'
+            for piece in held.pieces:
+                yield self._series(experiment, variable.path, piece)
+            if not any(map(len, held.pieces)):
+                self.missing[_EMPTY] += 1
+            return
+        texts = [text_of(member) for member in held.members]
+        kind, column, value = 'string_set', 'string_set_value', texts
+        is_plain = variable.content == 'str'
+        if variable.container == 'atom':
+            kind, column, value = _atom(held.value)
+            texts = [value] if isinstance(value, str) else []
+            is_plain = kind != 'string' or variable.content in ('str', 'none')
+        if not is_utf8(*texts):
+            self.missing[no_utf8(experiment, variable.path)] += 1
+            return
+        if not is_plain:
+            contents[variable.path] = variable.content
+        yield _table(variable.path, kind, {column: [value]}, 1)
 
-    def _series(self, path: str, points: Points) -> Any:
+    def _series(self, experiment: str, path: str, points: Points) -> Any:
         steps = [*map(_micros, expanded(points.steps))]
         times = [*map(_millis, points.times)]
         kept = [
@@ -134,6 +135,10 @@ class ExportWriter:
         ]
         self.missing[_BEYOND] += len(steps) - len(kept)
         is_float = not isinstance(points.values, list)
+        if not is_float:
+            odd = {i for i in kept if not is_utf8(text_of(points.values[i]))}
+            self.missing[no_utf8(experiment, path)] += len(odd)
+            kept = [i for i in kept if i not in odd]
         values = [points.values[i] if is_float else text_of(points.values[i]) for i in kept]
         exact_steps = expanded(points.steps)
         self.notes[_STEPS] += sum(1 for i in kept if steps[i] / MICROS != exact_steps[i])
@@ -151,7 +156,7 @@ def _write_part(
 ) -> Any | None:
     """Write tables until the part is large enough; return the first of the next part, if any."""
     unwritten: Any | None = table
-    with path.open('wb') as file, pq.ParquetWriter(file, SCHEMA, compression='snappy') as writer:
+    with new_file(path) as file, pq.ParquetWriter(file, SCHEMA, compression='snappy') as writer:
         while unwritten is not None and file.tell() < PART_BYTES:
             writer.write_table(unwritten)
             unwritten = next(following, None)
@@ -160,8 +165,16 @@ def _write_part(
     return unwritten
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f'{path.name}.tmp')
+def _put(gone: list[Path], parts: Mapping[Path, Path]) -> None:
+    while gone:
+        gone[0].unlink(missing_ok=True)
+        del gone[0]
+    for new, place in reversed([*parts.items()]):
+        finish(new, place)
+
+
+def _is_part(path: Path) -> bool:
+    return path.stem.rpartition('_part_')[2].isdecimal()
 
 
 def _table(path: str, kind: str, columns: dict[str, Sequence[Any]], count: int) -> Any:

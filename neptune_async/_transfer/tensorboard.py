@@ -1,7 +1,9 @@
-"""TensorBoard's event files: scalars and texts, with TensorBoard's own reader and protocol.
+"""TensorBoard's event files: scalars and texts, in TensorBoard's own protocol.
 
 A folder that has event files is a run, its path below the log folder the
 experiment's name. A tag is a variable's path. All points are read, none is sampled.
+Records are read here: TensorBoard's reader ends at the first that it cannot read, and makes
+what sizes and shapes in it ask for.
 """
 
 from __future__ import annotations
@@ -18,20 +20,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorboard import data_compat, dataclass_compat
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorboard.plugins.audio import metadata as audio
+from tensorboard.plugins.graph import metadata as graphs
+from tensorboard.plugins.histogram import metadata as histograms
+from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.scalar import metadata as scalars
 from tensorboard.plugins.text import metadata as texts
 from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 from tensorboard.util import tensor_util
 
 from neptune_async._model.values import MAX_STEP
-from neptune_async._storage.chunks import expanded
-from neptune_async._transfer.drafts import Draft
-from neptune_async._transfer.holdings import Held
-from neptune_async._transfer.importing import BATCH_ROWS, Rows
-from neptune_async._transfer.names import folder_below, unfinished
+from neptune_async._storage.points import expanded
+from neptune_async._transfer.experiment_contents import Held
+from neptune_async._transfer.importing import Rows, Skipped, in_batches
+from neptune_async._transfer.names import folder_below
+from neptune_async._transfer.outputs import output
+from neptune_async._transfer.row_operations import Draft
 from neptune_async.exceptions import StorageFormatError
 
 _FIRST_BYTES = 32
@@ -41,6 +47,16 @@ among them.
 _RECORD_HEAD = struct.Struct('<QI')
 """A record's length and the checksum of that; behind the record is a checksum of 4 bytes."""
 _RECORD_FRAME = _RECORD_HEAD.size + 4
+_KEPT = 'only scalars and texts are kept'
+_OF_THE_WRITER = (None, 'file_version', 'source_metadata', 'session_log')
+"""What events hold that says nothing but that a file, or a session, was begun or saved."""
+_OLD_KINDS = {
+    'simple_value': scalars.PLUGIN_NAME,
+    'histo': histograms.PLUGIN_NAME,
+    'image': images.PLUGIN_NAME,
+    'audio': audio.PLUGIN_NAME,
+}
+"""The plugins for what writers put beside the tensor before there were plugins."""
 
 
 def find_files(folder: Path) -> list[list[EventFile]]:
@@ -67,13 +83,18 @@ class _Value:
     """A value of an event.
 
     :ivar kind: the plugin that shows it.
+    :ivar value: a float or a text, or what is to be said of one that is neither.
     """
 
     tag: str
     kind: str
     step: int
     time: float
-    tensor: Any
+    value: float | str | _Odd | None = None
+
+
+class _Odd(Exception):
+    """A tensor is none of a scalar or a text; the message says why."""
 
 
 class EventFile:
@@ -82,13 +103,16 @@ class EventFile:
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
         self.run = run
-        self._size = self._end = 0  # how large it was when it was read, and how far that came
 
     def creation_time(self) -> float:
         """Return the time of the first two events: one says when the file was made, which may be
         long after the run, as in an export.
         """
-        return min((event.wall_time for event in islice(self._events(), 2)), default=math.nan)
+        times = (event.wall_time for _, event in self._events() if event is not None)
+        try:
+            return min(islice(times, 2), default=math.nan)
+        except StorageFormatError:  # it is told when it is read
+            return math.nan
 
     @cached_property
     def identity(self) -> bytes:
@@ -96,80 +120,148 @@ class EventFile:
         with self._path.open('rb') as file:
             return os.fsencode(self._path.name) + file.read(_FIRST_BYTES)
 
-    def read(self) -> Iterator[Rows[str]]:
+    def read(self) -> Iterator[Rows[str] | Skipped]:
         """Yield its values in batches.
 
         :raises StorageFormatError: it is damaged; what comes before that was yielded.
         """
-        values = self._values()
-        while batch := [*islice(values, BATCH_ROWS)]:
-            kinds = Counter(value.kind for value in batch)
-            yield Rows(self.run, len(batch), kinds, partial(_fill, batch))
-        self._require_whole()
+        for batch in in_batches(self._values(), lambda _: self.run):
+            if isinstance(batch, Skipped):
+                yield batch
+            else:
+                kinds = Counter(value.kind for value in batch)
+                yield Rows(self.run, len(batch), kinds, partial(_fill, batch))
 
-    def _values(self) -> Iterator[_Value]:
+    def _values(self) -> Iterator[_Value | Skipped]:
         kinds: dict[str, str] = {}  # what the first value of a tag says holds for all
-        for event in self._events():
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name:
-                    kinds[value.tag] = value.metadata.plugin_data.plugin_name
-                kind = kinds.get(value.tag, 'unknown')
-                yield _Value(value.tag, kind, event.step, event.wall_time, value.tensor)
+        for position, event in self._events():
+            if event is None:
+                yield Skipped(f'{self._path}: the record at byte {position:,} is no event')
+                continue
+            what = event.WhichOneof('what')
+            if what == 'summary':
+                for value in event.summary.value:
+                    yield _value(event, value, kinds)
+            elif what == 'graph_def':
+                yield _Value(graphs.RUN_GRAPH_NAME, graphs.PLUGIN_NAME, event.step, event.wall_time)
+            elif what == 'tagged_run_metadata':
+                tag, kind = event.tagged_run_metadata.tag, graphs.PLUGIN_NAME_TAGGED_RUN_METADATA
+                yield _Value(tag, kind, event.step, event.wall_time)
+            elif what not in _OF_THE_WRITER:
+                yield Skipped(f'a {what}: {_KEPT}', has_no_form=True)
 
-    def _events(self) -> Iterator[Any]:
-        """Yield events as TensorBoard's ``EventFileLoader`` does, and note how far that came."""
-        self._size, self._end = self._path.stat().st_size, 0
-        first_metadata: dict[str, Any] = {}
-        for record in RawEventFileLoader(str(self._path)).Load():
-            self._end += _RECORD_FRAME + len(record)
-            event = data_compat.migrate_event(event_pb2.Event.FromString(record))
-            yield from dataclass_compat.migrate_event(event, first_metadata)
+    def _events(self) -> Iterator[tuple[int, Any | None]]:
+        """Yield where each record begins, and its event; None if it is no event."""
+        for position, record in self._records():
+            try:
+                event = event_pb2.Event.FromString(record)
+            except DecodeError:
+                event = None
+            yield position, event
 
-    def _require_whole(self) -> None:
-        """Refuse what the reader came to no end of. It stops at a record whose checksum differs as
-        it does at one that is still being written.
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """Yield whole records. The last may still be being written; no length is believed that
+        goes beyond the file.
         """
-        left = self._size - self._end
-        if left < _RECORD_HEAD.size:
-            return
-        with self._path.open('rb') as file:
-            file.seek(self._end)
-            head = file.read(_RECORD_HEAD.size)
-        length, checksum = _RECORD_HEAD.unpack(head)
-        if masked_crc32c(head[:8]) != checksum or _RECORD_FRAME + length <= left:
-            raise StorageFormatError(
-                f'{self._path} is damaged at byte {self._end:,} of {self._size:,}; nothing behind '
-                'that was taken in'
-            )
+        try:
+            with self._path.open('rb') as file:
+                size, position = os.fstat(file.fileno()).st_size, 0
+                while size - position >= _RECORD_HEAD.size:
+                    head = file.read(_RECORD_HEAD.size)
+                    length, checksum = _RECORD_HEAD.unpack(head)
+                    end = position + _RECORD_FRAME + length
+                    if masked_crc32c(head[:8]) != checksum:
+                        raise self._damaged(position, size)
+                    if end > size:
+                        return
+                    record = file.read(length)
+                    if file.read(4) != struct.pack('<I', masked_crc32c(record)):
+                        raise self._damaged(position, size)
+                    yield position, record
+                    position = end
+        except OSError as error:
+            raise StorageFormatError(f'{self._path} cannot be read: {error.strerror}') from error
+
+    def _damaged(self, position: int, size: int) -> StorageFormatError:
+        return StorageFormatError(
+            f'{self._path} is damaged at byte {position:,} of {size:,}; nothing behind that was '
+            'taken in'
+        )
+
+
+def _value(event: Any, value: Any, kinds: dict[str, str]) -> _Value:
+    """Return a value of an event without what is not kept, which may be large.
+
+    :param kinds: of the tags; takes what this one says.
+    """
+    old = value.WhichOneof('value')
+    said = _OLD_KINDS.get(old) or value.metadata.plugin_data.plugin_name
+    kind = kinds[value.tag] = said or kinds.get(value.tag, 'unknown')
+    read: float | str | _Odd | None = None
+    try:
+        if kind == scalars.PLUGIN_NAME:
+            read = value.simple_value if old == 'simple_value' else _number(value.tensor)
+        elif kind == texts.PLUGIN_NAME:
+            read = _text(value.tensor)
+    except _Odd as why:
+        read = why
+    return _Value(value.tag, kind, event.step, event.wall_time, read)
 
 
 def _fill(values: list[_Value], draft: Draft, start: int, stop: int) -> None:
     floats: list[tuple[str, float, float, float]] = []
     for value in values[start:stop]:
-        if value.kind not in (scalars.PLUGIN_NAME, texts.PLUGIN_NAME):
-            draft.leave_out(f'values of {value.kind}: only scalars and texts are kept')
+        if value.value is None:
+            draft.leave_out(f'values of {value.kind}: {_KEPT}')
         elif abs(value.step) > MAX_STEP:
             draft.refuse(value.tag, 'a step is beyond 2**53')
         elif not math.isfinite(value.time):
             draft.refuse(value.tag, f'{value.time} is no time')
-        elif value.kind == texts.PLUGIN_NAME:
-            draft.point(value.tag, 'str', float(value.step), value.time, _text(value.tensor))
+        elif isinstance(value.value, _Odd):
+            draft.refuse(value.tag, value.value)
+        elif isinstance(value.value, str):
+            draft.point(value.tag, 'str', float(value.step), value.time, value.value)
         else:
-            try:
-                number = float(tensor_util.make_ndarray(value.tensor).item())
-            except (TypeError, ValueError) as error:
-                draft.refuse(value.tag, f'it is no scalar: {error}')
-            else:
-                floats.append((value.tag, float(value.step), value.time, number))
+            floats.append((value.tag, float(value.step), value.time, value.value))
     if floats:
         tags, steps, times, numbers = zip(*floats, strict=True)
         draft.floats(list(tags), steps, times, numbers)
 
 
+def _number(tensor: Any) -> float:
+    """Return the number in a tensor.
+
+    :raises _Odd: there is none.
+    """
+    # A few bytes of shape are enough to have an array of any size made.
+    if any(dimension.size != 1 for dimension in tensor.tensor_shape.dim):
+        raise _Odd(f'it is no scalar: its shape is {_shape(tensor)}')
+    try:
+        found = tensor_util.make_ndarray(tensor).item()
+        number = float(found)
+    except Exception as error:  # whatever TensorBoard meets with in what is no such tensor
+        raise _Odd(f'it is no scalar: {error}') from error
+    if isinstance(found, (str, bytes)) or (found != number and found == found):
+        raise _Odd(f'it is no float: {found!r}')
+    return number
+
+
 def _text(tensor: Any) -> str:
-    """Return a text; of several, as a table of them has, one a line."""
-    parts = tensor_util.make_ndarray(tensor).reshape(-1).tolist()
+    """Return a text; of several, as a table of them has, one a line.
+
+    :raises _Odd: there is none.
+    """
+    parts = tensor.string_val
+    if tensor.dtype != types_pb2.DT_STRING:
+        raise _Odd('it is no text: its tensor is of another type')
+    if math.prod(dimension.size for dimension in tensor.tensor_shape.dim) != len(parts):
+        raise _Odd(f'it is no text: its shape is {_shape(tensor)}, and it has {len(parts):,} texts')
     return '\n'.join(map(_decoded, parts))
+
+
+def _shape(tensor: Any) -> str:
+    sizes = [str(dimension.size) for dimension in tensor.tensor_shape.dim]
+    return f'({", ".join(sizes[:8])}{", ..." if len(sizes) > 8 else ""})'
 
 
 def _decoded(text: bytes) -> str:
@@ -202,10 +294,7 @@ class EventWriter:
         is_named_so = folder.relative_to(self._folder).as_posix() == experiment
         self.notes['names that no folder can have became others'] += not is_named_so
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            unfinished(folder / 'events.out.tfevents.neptune_async') as path,
-            path.open('wb') as file,
-        ):
+        with output(folder / 'events.out.tfevents.neptune_async') as file:
             self._write(file, holdings)
 
     def _write(self, file: BinaryIO, holdings: Iterable[Held]) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from neptune_async._model.values import Content, datetime_of, decode, encode
+from neptune_async._model.values import MAX_STEP, Content, datetime_of, decode, encode
 
 
 def jsonable(value: Any, *, nested: bool = False) -> Any:
@@ -46,6 +46,8 @@ def from_jsonable(content: Content, given: Any) -> Any:
         return float(given)
     if content == 'datetime' and isinstance(given, str):
         return datetime_of(given)
+    if content == 'int' and isinstance(given, float) and abs(given) <= MAX_STEP:
+        return int(given) if given.is_integer() else given  # as others write an int
     return _untagged(given)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from neptune_async.cli import bare
+from neptune_async.cli import without_extras
+from neptune_async.cli.exit_codes import warnings_on_one_line
 
 __all__ = ['main']
 
@@ -17,10 +18,11 @@ __all__ = ['main']
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and return the exit code."""
     given = sys.argv[1:] if arguments is None else [*arguments]
-    try:
-        from neptune_async.cli.app import run
-    except ModuleNotFoundError as error:
-        if error.name not in ('click', 'rich'):
-            raise
-        return bare.run(given)
-    return run(given)
+    with warnings_on_one_line():
+        try:
+            from neptune_async.cli.app import run
+        except ModuleNotFoundError as error:
+            if error.name not in ('click', 'rich'):
+                raise
+            return without_extras.run(given)
+        return run(given)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from neptune_async.cli import comparing, exporting, importing, reading, upkeep
-from neptune_async.cli.exits import BAD_USAGE, FAILED, INTERRUPTED, complain, ended, given_up
+from neptune_async.cli.exit_codes import BAD_USAGE, FAILED, INTERRUPTED, complain, ended, given_up
 from neptune_async.cli.options import EXIT_CODES, verb
 from neptune_async.exceptions import (
     FlushTimeoutError,

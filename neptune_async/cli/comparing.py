@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from neptune_async._engine import tables
+from neptune_async._engine.reading import tables
+from neptune_async._engine.reading.queries import EVERY, Query
+from neptune_async._engine.reading.tables import Comparison, Curve
+from neptune_async._engine.reading.thinning import Thinning
 from neptune_async._engine.store import Store, opened
-from neptune_async._engine.tables import Comparison, Curve, Thinning
 from neptune_async._model import messages
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.selection import Selection, any_of, selection
+from neptune_async._model.showing import on_one_line
 from neptune_async._model.values import shown_step
-from neptune_async._storage.chunks import concatenated, expanded
+from neptune_async._storage.points import concatenated, expanded
+from neptune_async._transfer.outputs import output
 from neptune_async._transfer.texts import json_members, jsonable
 from neptune_async.cli.chart import LETTERS, STYLES, Line, drawn
+from neptune_async.cli.exit_codes import told_damaged
 from neptune_async.cli.options import (
     chosen_names,
     json_option,
@@ -29,10 +36,12 @@ from neptune_async.cli.options import (
     needing,
     offered_names_and_paths,
     offered_paths,
+    query_options,
     storage_option,
     verb,
 )
 from neptune_async.cli.output import (
+    DAMAGED,
     console,
     json_point,
     plain,
@@ -46,6 +55,10 @@ _HEIGHT = 20
 _DRAWN_POINTS = 1000
 """Points of a curve that are drawn, at most: more than any terminal has columns."""
 _FILE_POINTS = 5000
+_FARTHEST, _SHRUNK = 1e300, 1e10
+"""Up to where matplotlib draws an axis, and by what numbers are divided that lie beyond: it reckons
+with spans and margins, which would be infinite.
+"""
 _NO_GLYPH = r'Glyph \d+ '
 """How matplotlib begins to say that a font lacks a character."""
 
@@ -60,22 +73,60 @@ _NO_GLYPH = r'Glyph \d+ '
     help='A path, or a glob; absent, all.',
     shell_complete=offered_paths,
 )
+@click.option('--changed', is_flag=True, help='Leave out what is equal in all of them.')
+@query_options
 @json_option
 @storage_option
-def compare(name: Sequence[str], paths: Sequence[str], as_json: bool, storage: str | None) -> None:
+def compare(
+    name: Sequence[str],
+    paths: Sequence[str],
+    changed: bool,
+    query: Query,
+    as_json: bool,
+    storage: str | None,
+) -> int:
     """Print the last values of each experiment NAME side by side, or of all.
 
     Names and paths may be globs, as in: compare 'digits-*' -p 'params/*' -p valid/accuracy
     """
     with opened(storage) as store:
         names = chosen_names(store, name) if name else None
-        found = store.call(tables.compare, selection('names', names, checked_name), _paths(paths))
-    _require(found.paths, paths, len(found.rows))
+        chosen = selection('names', names, checked_name)
+        found = store.call(tables.compare_readable, chosen, _paths(paths), query)
+    if found.rows or query == EVERY:
+        _require(found.paths, paths, len(found.rows))
+    if changed:
+        found = _changed(found)
     if as_json:
         rows = found.rows.items()
         print_json([{'name': name, 'values': _json_values(values)} for name, values in rows])
     else:
         _print_side_by_side(found)
+    return told_damaged(found.damaged.values())
+
+
+def _changed(found: Comparison) -> Comparison:
+    """Leave out the paths whose value is the same in all experiments, and damaged in none."""
+    hurt = {path for _, path in found.damaged}
+    paths = [
+        path
+        for path in found.paths
+        if path in hurt or len({_key(values, path) for values in found.rows.values()}) > 1
+    ]
+    rows = {
+        name: {path: value for path, value in values.items() if path in paths}
+        for name, values in found.rows.items()
+    }
+    return Comparison(paths, rows, found.damaged)
+
+
+def _key(values: dict[str, Any], path: str) -> tuple[str, str]:
+    """Return what tells values apart: 1, 1.0 and True differ, and one NaN is as another."""
+    if path not in values:
+        return '', ''
+    value = values[path]
+    shown = repr(sorted(map(repr, value))) if isinstance(value, set) else repr(value)
+    return type(value).__name__, shown
 
 
 def _json_values(values: dict[str, Any]) -> dict[str, Any]:
@@ -89,20 +140,22 @@ def _print_side_by_side(found: Comparison) -> None:
     """Print a table whose long side goes down."""
     if len(found.rows) >= len(found.paths):
         rows = [
-            [name, *(_cell(values, path) for path in found.paths)]
-            for name, values in found.rows.items()
+            [on_one_line(name), *(_cell(found, name, path) for path in found.paths)]
+            for name in found.rows
         ]
-        print_table(['experiment', *found.paths], rows)
+        print_table(['experiment', *map(on_one_line, found.paths)], rows)
     else:
         rows = [
-            [path, *(_cell(values, path) for values in found.rows.values())] for path in found.paths
+            [on_one_line(path), *(_cell(found, name, path) for name in found.rows)]
+            for path in found.paths
         ]
-        print_table(['path', *found.rows], rows)
+        print_table(['path', *map(on_one_line, found.rows)], rows)
 
 
-def _cell(values: dict[str, Any], path: str) -> str:
+def _cell(found: Comparison, name: str, path: str) -> str:
+    values = found.rows[name]
     if path not in values:
-        return ''
+        return DAMAGED if (name, path) in found.damaged else ''
     value = values[path]
     return shown_members(sorted(value), 24) if isinstance(value, set) else shown_value(value, 24)
 
@@ -121,10 +174,15 @@ def _cell(values: dict[str, Any], path: str) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help='Draw with matplotlib into a .png or .svg file.',
 )
+@query_options
 @json_option
 @storage_option
 def plot(
-    names_and_paths: Sequence[str], out: Path | None, as_json: bool, storage: str | None
+    names_and_paths: Sequence[str],
+    out: Path | None,
+    query: Query,
+    as_json: bool,
+    storage: str | None,
 ) -> None:
     """Draw series of floats, over their steps, in the terminal or into a file.
 
@@ -138,7 +196,11 @@ def plot(
         names, paths = _split(store, names_and_paths)
         chosen = selection('names', names, checked_name)
         thinning = Thinning(max_points=most)
-        curves = store.call(tables.curves, chosen, _paths(paths), 'float', thinning)
+        curves = store.call(tables.curves, chosen, _paths(paths), 'float', thinning, query)
+    if not curves and query != EVERY:
+        raise click.UsageError(
+            'none of these experiments is meant by the query, or has such a series'
+        )
     _require([curve.path for curve in curves], paths, len(names))
     if as_json:
         print_json([_json_curve(curve) for curve in curves], indent=None)
@@ -158,7 +220,7 @@ def _json_curve(curve: Curve) -> dict[str, Any]:
 
 
 def _line(curve: Curve) -> Line:
-    label = f'{curve.experiment} {curve.path}'
+    label = f'{on_one_line(curve.experiment)} {on_one_line(curve.path)}'
     if not curve.pieces:
         return Line(label, [], [])
     points = concatenated(curve.pieces)
@@ -191,16 +253,31 @@ def _draw_file(lines: Sequence[Line], out: Path) -> None:
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5), layout='constrained')
     axes = figure.subplots()
+    across = _divisor(step for line in lines for step in line.steps)
+    up = _divisor(value for line in lines for value in line.values)
     for line in lines:
-        axes.plot(line.steps, line.values, label=line.label)
-    axes.set_xlabel('step')
+        axes.plot([step / across for step in line.steps], [value / up for value in line.values])
+    axes.set_xlabel('step' if across == 1 else f'step / {across:g}')
+    axes.set_ylabel('' if up == 1 else f'value / {up:g}')
     axes.grid(alpha=0.3)
-    axes.legend()
+    # No label begins with '_', which would leave its curve out.
+    legend = axes.legend(axes.lines, [str(number) for number in range(len(lines))])
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set(text=line.label, parse_math=False, usetex=False)
+    drawing = io.BytesIO()
+    with _missing_characters_told():
+        figure.savefig(drawing, dpi=150, format=out.suffix[1:])
     try:
-        with _missing_characters_told():
-            figure.savefig(out, dpi=150)
+        with output(out) as file:
+            file.write(drawing.getbuffer())
     except OSError as error:
         raise click.UsageError(f'{out} cannot be written: {error.strerror}') from error
+
+
+def _divisor(numbers: Iterable[float]) -> float:
+    """Return what to divide the numbers of an axis by, so that it can be drawn."""
+    is_far = any(_FARTHEST < abs(number) < math.inf for number in numbers)
+    return _SHRUNK if is_far else 1
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,26 +9,30 @@ from typing import BinaryIO, Protocol, TypeAlias
 
 import click
 
+from neptune_async._engine.reading.queries import Query, satisfying
 from neptune_async._engine.store import opened
 from neptune_async._storage.base import ExperimentSummary
 from neptune_async._transfer import files
-from neptune_async._transfer.holdings import Held, holdings
+from neptune_async._transfer.experiment_contents import Held, holdings
 from neptune_async._transfer.long_rows import Row, rows_of
-from neptune_async._transfer.names import unfinished
-from neptune_async.cli.exits import FAILED, OK, complain, told_when_interrupted
-from neptune_async.cli.options import chosen_names, name_argument, needing, storage_option, verb
+from neptune_async._transfer.outputs import is_stream, output
+from neptune_async.cli.exit_codes import FAILED, OK, complain, told_when_interrupted
+from neptune_async.cli.options import (
+    chosen_names,
+    name_argument,
+    needing,
+    query_options,
+    storage_option,
+    verb,
+)
 from neptune_async.cli.output import list_reasons, progress
-from neptune_async.exceptions import UnsupportedValueError
 
 Contents: TypeAlias = Iterator[tuple[ExperimentSummary, Iterator[Held]]]
 
-_FILES: dict[str, Callable[[Iterable[Row], BinaryIO], None]] = {
-    'jsonl': files.write_jsonl,
-    'csv': files.write_csv,
-    'parquet': files.write_parquet,
-}
-"""Formats that are one file, with what writes them."""
+_FILES = ('jsonl', 'csv', 'parquet')
+"""Formats that are one file."""
 _TEXTS = ('jsonl', 'csv')
+_STDOUT = Path('-')
 _FOLDERS = ('neptune-export', 'tensorboard')
 
 
@@ -60,7 +63,7 @@ class ExperimentWriter(Protocol):
     '-o',
     '--out',
     type=click.Path(path_type=Path),
-    help='The file or folder to make; absent, JSON lines and CSV go to stdout.',
+    help='The file or folder to make; - is stdout, where JSON lines and CSV go by themselves.',
 )
 @click.option(
     '--project',
@@ -69,47 +72,69 @@ class ExperimentWriter(Protocol):
     help='The project that neptune-export is to say the runs are of.',
 )
 @click.option('--force', is_flag=True, help='Write over what is there.')
+@query_options
 @storage_option
 def export_verb(
-    name: Sequence[str], form: str, out: Path | None, project: str, force: bool, storage: str | None
+    name: Sequence[str],
+    form: str,
+    out: Path | None,
+    project: str,
+    force: bool,
+    query: Query,
+    storage: str | None,
 ) -> int:
     """Write experiments to files: those of each NAME, which may be a glob, or all.
 
-    What is written is there once it is whole. What a format cannot hold is counted on stderr,
-    and the exit code is 1 then.
+    What is written is there once it is whole. What a format cannot hold, and what is damaged, is
+    counted on stderr, and the exit code is 1 then.
     """
     if out is None and form not in _TEXTS:
         raise click.UsageError(f'--format {form} needs --out: the file or folder to make')
-    if out is not None and not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise click.UsageError(f'{out} is there already; name another, or say --force')
-    if out is not None and form in _FILES and not out.parent.is_dir():
-        raise click.UsageError(f'{out} cannot be written: there is no folder {out.parent}')
+    out = out or _STDOUT
+    _check_out(out, form, force)
     with told_when_interrupted(_left_by_export(form, out)), opened(storage) as store:
         names = chosen_names(store, name) if name else None
         experiments = store.ask(lambda storage: storage.find_experiments(names))
+        experiments = store.call(satisfying, query, experiments)
         with progress('experiments', len(experiments)) as on_experiment:
-            contents = _told(holdings(store, experiments), on_experiment)
+            unreadable: Counter[str] = Counter()
+            contents = _told(holdings(store, experiments, unreadable), on_experiment)
             try:
-                if out is not None and form in _FOLDERS:
-                    return _write_folder(form, contents, out, project)
-                _write_file(form, contents, out)
-                return OK
+                if form in _FOLDERS:
+                    missing = _write_folder(form, contents, out, project)
+                else:
+                    missing = _write_file(form, contents, out)
             except BrokenPipeError:
                 raise
             except OSError as error:
-                complain(f'{out or "stdout"} cannot be written: {error.strerror or error}')
+                complain(f'{_shown(out)} cannot be written: {error.strerror or error}')
                 return FAILED
-            except UnsupportedValueError as error:
-                complain(f'the export failed: {error}')
-                return FAILED
+        missing += unreadable
+        list_reasons('not written', missing)
+        return FAILED if missing.total() else OK
 
 
-def _left_by_export(form: str, out: Path | None) -> str:
+def _check_out(out: Path, form: str, force: bool) -> None:
+    if is_stream(out):
+        if form in _FOLDERS:
+            raise click.UsageError(f'--format {form} makes a folder, and {_shown(out)} is none')
+        return
+    if not force and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise click.UsageError(f'{out} is there already; name another, or say --force')
+    if form in _FILES and not out.parent.is_dir():
+        raise click.UsageError(f'{out} cannot be written: there is no folder {out.parent}')
+
+
+def _shown(out: Path) -> str:
+    return 'stdout' if out == _STDOUT else str(out)
+
+
+def _left_by_export(form: str, out: Path) -> str:
     """Return what there is of an export that Ctrl-C ends."""
-    if out is None:
-        return 'what was printed is not all'
     if form in _FOLDERS:
         return f'{out} has the experiments that were done; to begin anew, say --force'
+    if is_stream(out):
+        return f'what was {"printed" if out == _STDOUT else f"written to {out}"} is not all'
     return f'nothing was written to {out}; the same command begins anew'
 
 
@@ -119,18 +144,21 @@ def _told(contents: Contents, on_experiment: Callable[[int], object]) -> Content
         on_experiment(1)
 
 
-def _write_file(form: str, contents: Contents, out: Path | None) -> None:
+def _write_file(form: str, contents: Contents, out: Path) -> Counter[str]:
     rows = (row for experiment, held in contents for row in rows_of(experiment.name, held))
-    if out is None:
-        # Not sys.stdout.buffer, which a writer that fails would close.
-        with open(sys.stdout.fileno(), 'wb', closefd=False) as stdout:
-            _FILES[form](rows, stdout)
-        return
-    with needing('arrow'), unfinished(out) as path, path.open('wb') as file:
-        _FILES[form](rows, file)
+    with needing('arrow'), output(out) as file:
+        return _writer(form)(rows, file)
 
 
-def _write_folder(form: str, contents: Contents, out: Path, project: str) -> int:
+def _writer(form: str) -> Callable[[Iterable[Row], BinaryIO], Counter[str]]:
+    if form == 'parquet':
+        from neptune_async._transfer.parquet import write_parquet
+
+        return write_parquet
+    return files.write_csv if form == 'csv' else files.write_jsonl
+
+
+def _write_folder(form: str, contents: Contents, out: Path, project: str) -> Counter[str]:
     writer: ExperimentWriter
     if form == 'tensorboard':
         with needing('tensorboard'):
@@ -143,8 +171,7 @@ def _write_folder(form: str, contents: Contents, out: Path, project: str) -> int
     for experiment, held in contents:
         writer.write(experiment.name, held)
     list_reasons('as near as can be', writer.notes)
-    list_reasons('not written', writer.missing)
-    return FAILED if writer.missing.total() else OK
+    return writer.missing
 
 
 VERBS = (export_verb,)

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from neptune_async._engine.store import opened
+from neptune_async._model.showing import harmless
 from neptune_async._transfer.importing import Importer, Report, RowFile
-from neptune_async.cli.exits import FAILED, GOES_ON, OK, complain, told_when_interrupted
+from neptune_async.cli.exit_codes import FAILED, GOES_ON, OK, complain, told_when_interrupted
 from neptune_async.cli.options import EXIT_CODES, json_option, needing, storage_option, verb
-from neptune_async.cli.output import list_reasons, on_one_line, print_json, progress
+from neptune_async.cli.output import list_reasons, print_json, progress
 from neptune_async.exceptions import StorageError
 
 
@@ -72,7 +73,8 @@ def import_tensorboard(folder: Path, prefix: str, as_json: bool, storage: str | 
     """Take in scalars and texts from TensorBoard's event files below FOLDER.
 
     Each folder with event files is a run, and the experiment's name its path below FOLDER. All
-    points are taken in; when the files have grown, only what is new.
+    points are taken in; when the files have grown, only what is new. Images, graphs and all else
+    are left out and counted, and the exit code is 1 then.
     """
     with needing('tensorboard'):
         from neptune_async._transfer import tensorboard
@@ -92,15 +94,17 @@ def import_file(file: Path, prefix: str, as_json: bool, storage: str | None) -> 
     """Take in a .jsonl, .csv or .parquet file that `export` wrote."""
     from neptune_async._transfer import files
 
-    kinds: dict[str, Callable[[Path], RowFile[str]]] = {
-        '.jsonl': files.JsonLines,
-        '.csv': files.Csv,
-        '.parquet': files.Parquet,
-    }
-    if file.suffix not in kinds:
-        raise click.UsageError(f'{file} is none of {", ".join(kinds)}')
-    with needing('arrow'):
-        opened_file = kinds[file.suffix](file)
+    opened_file: RowFile[str]
+    if file.suffix == '.jsonl':
+        opened_file = files.JsonLines(file)
+    elif file.suffix == '.csv':
+        opened_file = files.Csv(file)
+    elif file.suffix == '.parquet':
+        with needing('arrow'):
+            from neptune_async._transfer.parquet import Parquet
+        opened_file = Parquet(file)
+    else:
+        raise click.UsageError(f'{file} is none of .jsonl, .csv, .parquet')
     return _import([[opened_file]], lambda name: prefix + name, None, as_json, storage)
 
 
@@ -126,7 +130,8 @@ def _import(
     failures = [*importer.report.damaged, *([str(failure)] if failure else [])]
     for one in failures:
         complain(f'{one}; what was stored is left out when the same command is run again')
-    return FAILED if failures or importer.report.refused else OK
+    report = importer.report
+    return FAILED if failures or report.refused or report.left_out else OK
 
 
 def _tell(report: Report, as_json: bool) -> None:
@@ -151,7 +156,7 @@ def _tell(report: Report, as_json: bool) -> None:
         f'{len(report.experiments):,} experiments, {report.known:,} were there already'
     )
     for kind, count in sorted(report.kinds.items()):
-        click.echo(f'{count:>14,}  {on_one_line(kind)}')
+        click.echo(f'{count:>14,}  {harmless(kind)}')
     list_reasons('as near as can be', report.notes)
     list_reasons('left out', report.left_out)
     list_reasons('not stored', report.refused)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
 from neptune_async._engine.store import Store, opened
+from neptune_async._faces.querying import query
 from neptune_async._model import messages
+from neptune_async._model.showing import harmless
 from neptune_async._storage.base import ExperimentSummary
-from neptune_async.cli.bare import STORAGE_HELP
+from neptune_async.cli.without_extras import STORAGE_HELP
 from neptune_async.exceptions import NeptuneAsyncError
 
 F = TypeVar('F', bound=Callable[..., Any])
@@ -51,13 +54,46 @@ def json_option(function: F) -> F:
     )(function)
 
 
+def query_options(function: F) -> F:
+    """Give a verb the options ``--where``, ``--sort``, ``--reverse`` and ``--limit``, which it gets
+    as the ``Query`` that they make: ``query``.
+    """
+
+    @wraps(function)
+    def with_query(
+        where: str | None, sort: str | None, reverse: bool, limit: int | None, **others: Any
+    ) -> Any:
+        return function(query=query(where, sort, reverse, limit), **others)
+
+    for option in (
+        click.option('--limit', type=click.IntRange(min=0), help='How many at most.'),
+        click.option('--reverse', is_flag=True, help='The greatest first, or what was made last.'),
+        click.option(
+            '--sort', metavar='PATH|FIELD', help='By what, as in: --sort valid/acc.max, --sort name'
+        ),
+        where_option,
+    ):
+        with_query = option(with_query)
+    return cast('F', with_query)
+
+
+def where_option(function: F) -> F:
+    """Give a verb the option ``--where``."""
+    return click.option(
+        '--where',
+        metavar='QUERY',
+        help='Which experiments, by what they hold, as in: '
+        "--where \"params/lr < 0.01 and 'cnn' in tags and state = 'closed'\"",
+    )(function)
+
+
 def _names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     try:
         with opened(ctx.params.get('storage')) as store:
             found = store.ask(lambda storage: storage.list_experiments())
     except NeptuneAsyncError:
         return []
-    return [name for name in found if name.startswith(incomplete)]
+    return _offered(found, incomplete)
 
 
 def offered_paths(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -73,7 +109,12 @@ def offered_paths(ctx: click.Context, _: click.Parameter, incomplete: str) -> li
             found = store.ask(lambda s: s.find_paths(ids))
     except NeptuneAsyncError:
         return []
-    return sorted(path for path in found if path.startswith(incomplete))
+    return sorted(_offered(found, incomplete))
+
+
+def _offered(found: Iterable[str], incomplete: str) -> list[str]:
+    """Return what a shell can put on its line as it is: a line break would be another offer."""
+    return [name for name in found if name.startswith(incomplete) and harmless(name) == name]
 
 
 def offered_names_and_paths(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from neptune_async._model.showing import harmless, on_one_line
 from neptune_async._transfer.texts import jsonable
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+DAMAGED = 'damaged'
+"""What stands in a table where a value cannot be read."""
 _BARS = '▁▂▃▄▅▆▇█'
 _ENDLESS = 10_000
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], '\N{REPLACEMENT CHARACTER}')
-"""What a terminal would not show but obey: ring, erase, change colours."""
 _FOLDED_ROWS = 1000
 _SHOWN = 10
 """Reasons of which each is shown; the others are counted."""
+_LONGEST_REASON = 400
+"""Characters of a reason, which may hold a value of any length."""
 
 
 def print_json(document: object, *, indent: int | None = 2) -> None:
@@ -76,9 +79,11 @@ def print_table(
 ) -> None:
     """Print rows of cells below their header.
 
-    Cells are folded where they are too wide, by rich, which takes 50 ms to import and 0.4 s for
-    1,000 rows. Of more rows none is folded.
+    A name or a text in a cell is to be ``on_one_line`` already. Cells that are too wide are folded
+    by rich, which takes 50 ms to import and 0.4 s for 1,000 rows. Of more rows none is folded.
     """
+    columns = [*map(harmless, columns)]
+    rows = [[*map(harmless, row)] for row in rows]
     widths = [max(map(_width_of, column)) for column in zip(columns, *rows, strict=True)]
     if len(rows) > _FOLDED_ROWS or sum(widths) + 2 * (len(widths) - 1) <= _width():
         is_right = [column in right for column in columns]
@@ -139,13 +144,8 @@ def shown_value(value: Any, width: int = 40) -> str:
         text = f'{value:.6g}' if isinstance(value, float) else str(value)
     except ValueError:  # an int too long for decimal digits
         text = f'a {type(value).__name__} too long to be shown'
-    text = on_one_line(text)
+    text = on_one_line(text[: width + 1])
     return text if len(text) <= width else f'{text[: width - 1]}…'
-
-
-def on_one_line(text: str) -> str:
-    """Return a text without line breaks, and without what a terminal would obey."""
-    return ' '.join(text.split()).translate(_CONTROLS)
 
 
 def shown_members(members: Iterable[Any], width: int = 40) -> str:
@@ -181,7 +181,7 @@ def confirmed(question: str, is_sure: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise click.UsageError(f'{question} Say so with --yes.')
-    return click.confirm(question, err=True)
+    return click.confirm(harmless(question), err=True)
 
 
 @contextmanager
@@ -213,6 +213,11 @@ def list_reasons(title: str, reasons: Counter[str]) -> None:
     for reason, count in reasons.most_common(_SHOWN):
         if count == 0:
             break
-        click.echo(f'{count:>14,}  {on_one_line(reason)}', err=True)
+        click.echo(f'{count:>14,}  {_cut(reason)}', err=True)
     if len(reasons) > _SHOWN:
         click.echo(f'{"":>14}  and {len(reasons) - _SHOWN:,} more reasons', err=True)
+
+
+def _cut(reason: str) -> str:
+    line = harmless(reason[: _LONGEST_REASON + 1])
+    return line if len(reason) <= _LONGEST_REASON else f'{line[:_LONGEST_REASON]}…'

@@ -11,21 +11,29 @@ from typing import Any
 import click
 
 from neptune_async import Experiment
+from neptune_async._engine.reading.queries import Query, satisfying
+from neptune_async._engine.reading.states import states
 from neptune_async._engine.store import Store, opened
+from neptune_async._model import messages
 from neptune_async._model.operations import Variable
+from neptune_async._model.showing import harmless, on_one_line
+from neptune_async._model.states import State
 from neptune_async._model.values import shown_step
-from neptune_async._storage.base import ExperimentSummary, LastPoint, Window
+from neptune_async._storage.base import Damaged, ExperimentSummary, LastPoint, Window
+from neptune_async._storage.points import Points
 from neptune_async._transfer.texts import json_members, jsonable
+from neptune_async.cli.exit_codes import told_damaged
 from neptune_async.cli.options import (
     json_option,
     name_argument,
     path_argument,
+    query_options,
     storage_option,
     verb,
 )
 from neptune_async.cli.output import (
+    DAMAGED,
     json_point,
-    on_one_line,
     print_json,
     print_table,
     shown_members,
@@ -33,6 +41,7 @@ from neptune_async.cli.output import (
     shown_value,
     sparkline,
 )
+from neptune_async.exceptions import StorageFormatError
 from neptune_async.variable import Point
 
 _MOST_LOOKED_AT = 100_000
@@ -44,49 +53,78 @@ _SPARK_SERIES = 500
 
 
 @verb('list')
+@query_options
 @json_option
 @storage_option
-def list_verb(as_json: bool, storage: str | None) -> None:
+def list_verb(query: Query, as_json: bool, storage: str | None) -> int:
     """List the experiments in a store, in the order in which they were made.
+
+    An experiment is running, closed, or lost: a process that had it open has died without closing
+    it. On another machine a process counts as dead after two minutes without a sign of life.
 
     The time of the last point is left out of a store with more than 100,000 variables.
     """
     with opened(storage) as store:
         experiments = store.ask(lambda s: s.find_experiments())
+        is_empty = not experiments
+        experiments = store.call(satisfying, query, experiments)
+        ids = [experiment.id for experiment in experiments]
+        known = store.call(states, ids)
         location = store.location
-        last: Mapping[int, float] | None = None
+        last: Mapping[int, float | Damaged] | None = None
+        damaged: list[StorageFormatError] = []
         if sum(experiment.variables for experiment in experiments) <= _MOST_LOOKED_AT:
-            ids = [experiment.id for experiment in experiments]
             last = store.ask(lambda s: s.last_points(ids))
-    if as_json:
-        print_json(
-            [
-                _summary(e) if last is None else {**_summary(e), 'last_point': last.get(e.id)}
+            damaged = [
+                messages.damaged_points_of(e.name, location, why.why)
                 for e in experiments
+                if isinstance(why := last.get(e.id), Damaged)
             ]
-        )
+    if as_json:
+        print_json([_json_summary(e, known[e.id], last) for e in experiments])
     elif not experiments:
-        click.echo(f'no experiment is in {location}', err=True)
+        which = 'no experiment is in' if is_empty else 'no experiment is meant of those in'
+        click.echo(f'{which} {harmless(location)}', err=True)
     else:
-        _print_experiments(experiments, last)
+        _print_experiments(experiments, known, last)
+    return told_damaged(damaged)
 
 
 def _print_experiments(
-    experiments: Sequence[ExperimentSummary], last: Mapping[int, float] | None
+    experiments: Sequence[ExperimentSummary],
+    known: Mapping[int, State],
+    last: Mapping[int, float | Damaged] | None,
 ) -> None:
-    columns = ['name', 'created', *([] if last is None else ['last point']), 'variables']
+    columns = ['name', 'state', 'created', *([] if last is None else ['last point']), 'variables']
     rows = []
     for e in experiments:
         times = [shown_time(e.created)]
         if last is not None:
-            times.append(shown_time(last[e.id]) if e.id in last else '')
-        rows.append([e.name, *times, f'{e.variables:,}'])
+            when = last.get(e.id)
+            if isinstance(when, Damaged):
+                times.append(DAMAGED)
+            else:
+                times.append('' if when is None else shown_time(when))
+        rows.append([on_one_line(e.name), known[e.id], *times, f'{e.variables:,}'])
     print_table(columns, rows, right=['variables'])
 
 
-def _summary(experiment: ExperimentSummary) -> dict[str, Any]:
+def _json_summary(
+    experiment: ExperimentSummary, state: State, last: Mapping[int, float | Damaged] | None
+) -> dict[str, Any]:
+    if last is None:
+        return _summary(experiment, state)
+    when = last.get(experiment.id)
+    return {
+        **_summary(experiment, state),
+        'last_point': None if isinstance(when, Damaged) else when,
+    }
+
+
+def _summary(experiment: ExperimentSummary, state: State) -> dict[str, Any]:
     return {
         'name': experiment.name,
+        'state': state,
         'created': experiment.created,
         'variables': experiment.variables,
     }
@@ -99,12 +137,14 @@ class _Contents:
     :ivar values: of atoms, and the members of sets, by the variable's id.
     :ivar last: the last points of series.
     :ivar recent: the last values of series of floats.
+    :ivar damaged: what is to be said of variables whose value, or last point, cannot be read.
     """
 
     variables: list[Variable]
     values: dict[int, Any]
     last: dict[int, LastPoint]
     recent: dict[int, list[float]]
+    damaged: dict[int, StorageFormatError]
 
 
 @verb()
@@ -112,7 +152,7 @@ class _Contents:
 @path_argument(required=False)
 @json_option
 @storage_option
-def show(name: str, path: str | None, as_json: bool, storage: str | None) -> None:
+def show(name: str, path: str | None, as_json: bool, storage: str | None) -> int:
     """Show the variables of an experiment as a tree, or those at and below PATH.
 
     A series shows its last value, how many points it has, and the course of the last thousand.
@@ -120,16 +160,18 @@ def show(name: str, path: str | None, as_json: bool, storage: str | None) -> Non
     with opened(storage) as store:
         experiment = store.find(name)
         variables = store.variables(experiment, path)
+        state = store.call(states, [experiment.id])[experiment.id]
         contents = _contents(store, experiment, variables, with_recent=not as_json)
     if as_json:
         listed = [_json_variable(variable, contents) for variable in variables]
-        print_json({**_summary(experiment), 'variables': listed})
-        return
+        print_json({**_summary(experiment, state), 'variables': listed})
+        return told_damaged(contents.damaged.values())
     last = max((point.timestamp for point in contents.last.values()), default=None)
     active = '' if last is None else f', last point {shown_time(last)}'
-    click.echo(f'{name}: made {shown_time(experiment.created)}{active}')
+    click.echo(f'{on_one_line(name)}: {state}, made {shown_time(experiment.created)}{active}')
     columns = ('variable', 'type', 'value', 'points', 'course')
     print_table(columns, [*_tree(contents)], right=['points'])
+    return told_damaged(contents.damaged.values())
 
 
 def _contents(
@@ -137,14 +179,33 @@ def _contents(
 ) -> _Contents:
     latest = store.ask(lambda s: s.read_latest({experiment.id: variables}))
     values: dict[int, Any] = {}
+    last: dict[int, LastPoint] = {}
+    damaged: dict[int, StorageFormatError] = {}
     for variable in variables:
         decoded = partial(store.decoded, experiment.name, variable.path)
-        if variable.id in latest.atoms:
-            values[variable.id] = decoded(latest.atoms[variable.id])
-        elif variable.container == 'set':
-            values[variable.id] = sorted(map(decoded, latest.sets.get(variable.id, ())))
+        point = latest.series.get(variable.id)
+        if isinstance(point, Damaged):
+            damaged[variable.id] = messages.damaged_value(
+                experiment.name, variable.path, store.location, point.why
+            )
+        elif point is not None:
+            last[variable.id] = point
+        try:
+            if variable.id in latest.damaged:
+                raise messages.damaged_content(
+                    experiment.name,
+                    variable.path,
+                    store.location,
+                    latest.damaged[variable.id].why,
+                )
+            if variable.id in latest.atoms:
+                values[variable.id] = decoded(latest.atoms[variable.id])
+            elif variable.container == 'set':
+                values[variable.id] = sorted(map(decoded, latest.sets.get(variable.id, ())))
+        except StorageFormatError as error:
+            damaged[variable.id] = error
     recent = _recent(store, experiment, variables) if with_recent else {}
-    return _Contents(variables, values, latest.series, recent)
+    return _Contents(variables, values, last, recent, damaged)
 
 
 def _recent(
@@ -158,7 +219,11 @@ def _recent(
     readings = store.ask(
         lambda storage: storage.read_many_series({experiment.id: series}, window, False, False)
     )
-    values = {i: [v for piece in r.pieces for v in piece.values] for i, r in readings.items()}
+    values = {
+        # Of what is damaged nothing is drawn.
+        i: [v for run in r.runs if isinstance(run, Points) for v in run.values]
+        for i, r in readings.items()
+    }
     return {i: some[-_SPARK_POINTS:] for i, some in values.items()}
 
 
@@ -168,7 +233,9 @@ def _json_variable(variable: Variable, contents: _Contents) -> dict[str, Any]:
         'container': variable.container,
         'content': variable.content,
     }
-    if variable.container == 'atom':
+    if variable.id in contents.damaged:
+        shown['damaged'] = True
+    elif variable.container == 'atom':
         shown['value'] = jsonable(contents.values.get(variable.id))
     elif variable.container == 'set':
         shown['members'] = json_members(contents.values[variable.id])
@@ -184,9 +251,9 @@ def _tree(contents: _Contents) -> Iterator[tuple[str, str, str, str, str]]:
     for variable in contents.variables:
         *namespaces, name = variable.path.split('/')
         for depth in range(_common(above, namespaces), len(namespaces)):
-            yield f'{"  " * depth}{namespaces[depth]}/', '', '', '', ''
+            yield f'{"  " * depth}{on_one_line(namespaces[depth])}/', '', '', '', ''
         above = namespaces
-        yield f'{"  " * len(namespaces)}{name}', *_cells(variable, contents)
+        yield f'{"  " * len(namespaces)}{on_one_line(name)}', *_cells(variable, contents)
 
 
 def _common(above: list[str], namespaces: list[str]) -> int:
@@ -198,12 +265,18 @@ def _common(above: list[str], namespaces: list[str]) -> int:
 
 
 def _cells(variable: Variable, contents: _Contents) -> tuple[str, str, str, str]:
+    kind = (
+        variable.content
+        if variable.container == 'atom'
+        else (f'{variable.container} of {variable.content}')
+    )
+    if variable.id in contents.damaged:
+        return kind, DAMAGED, '', ''
     if variable.container == 'atom':
-        return variable.content, shown_value(contents.values.get(variable.id)), '', ''
+        return kind, shown_value(contents.values.get(variable.id)), '', ''
     if variable.container == 'set':
-        return f'set of {variable.content}', shown_members(contents.values[variable.id]), '', ''
+        return kind, shown_members(contents.values[variable.id]), '', ''
     last = contents.last.get(variable.id)
-    kind = f'series of {variable.content}'
     if last is None:
         return kind, '', '0', ''
     course = sparkline(contents.recent.get(variable.id, ()))
@@ -221,8 +294,8 @@ def _cells(variable: Variable, contents: _Contents) -> tuple[str, str, str, str]
 def tail(name: str, path: str, last: int, follow: bool, as_json: bool, storage: str | None) -> None:
     """Print the last points of a series: step, time and value.
 
-    A text is put on one line, without its control characters; with --json, a line of JSON a point,
-    it is what it is.
+    A text is put on one line, with its line breaks and control characters escaped; with --json, a
+    line of JSON a point, it is what it is.
     """
     with Experiment(name, storage=storage, mode='read', echo=False) as experiment:
         view = experiment[path]

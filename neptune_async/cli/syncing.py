@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from neptune_async._engine.copying import Copied, copy_experiments
-from neptune_async.cli.exits import FAILED, GOES_ON, OK, complain, told_when_interrupted
+from neptune_async._engine.reading.queries import EVERY, Query, satisfying
+from neptune_async._engine.store import opened
+from neptune_async._model.showing import on_one_line
+from neptune_async.cli.exit_codes import FAILED, GOES_ON, OK, complain, told_when_interrupted
 
 SYNC_HELP = (
     'Copy experiments from one store to another, each a path or a URL. What the target has '
@@ -20,17 +23,28 @@ _INTERVAL = 1.0
 """Seconds between two lines that say how far it is."""
 
 
-def sync(source: str, target: str, names: Sequence[str] = ()) -> int:
+def sync(source: str, target: str, names: Sequence[str] = (), query: Query = EVERY) -> int:
     """Copy experiments, say what was new, and return the exit code.
 
-    :raises NeptuneAsyncError: when a store fails.
+    :param query: which of these experiments of the source to copy.
+    :raises NeptuneAsyncError: when a store fails, or one of these experiments is not there.
     """
+    if query != EVERY:
+        with opened(source) as store:
+            for name in names:
+                store.find(name)
+            known = store.ask(lambda storage: storage.find_experiments(names or None))
+            names = [experiment.name for experiment in store.call(satisfying, query, known)]
+        if not names:
+            print('there are no experiments to copy')
+            return OK
     with told_when_interrupted(GOES_ON), _progress() as report:
         copied = copy_experiments(source, target, names, report)
     failures = [one.failure for one in copied if one.failure is not None]
     for one in copied:
         if one.failure is None:
-            print(f'{one.experiment}: {one.of:,} variables, {one.points:,} points were new')
+            name = on_one_line(one.experiment)
+            print(f'{name}: {one.of:,} variables, {one.points:,} points were new')
     if not copied:
         print('there are no experiments to copy')
     for failure in failures:
@@ -50,6 +64,7 @@ def _progress() -> Iterator[Callable[[Copied], None]]:
         return
     try:
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import Progress, TaskID
     except ModuleNotFoundError:
         yield _Lines().show
@@ -58,7 +73,7 @@ def _progress() -> Iterator[Callable[[Copied], None]]:
         tasks: dict[str, TaskID] = {}
 
         def show(copied: Copied) -> None:
-            name = copied.experiment
+            name = escape(on_one_line(copied.experiment))
             if name not in tasks:
                 tasks[name] = progress.add_task(name)
             progress.update(
@@ -80,8 +95,9 @@ class _Lines:
     def show(self, copied: Copied) -> None:
         if time.monotonic() - self._said >= _INTERVAL:
             self._said = time.monotonic()
+            name = on_one_line(copied.experiment)
             print(
-                f'{copied.experiment}: {copied.variables:,} of {copied.of:,} variables, '
+                f'{name}: {copied.variables:,} of {copied.of:,} variables, '
                 f'{copied.points:,} points',
                 file=sys.stderr,
             )

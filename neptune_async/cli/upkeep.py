@@ -6,42 +6,68 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 import click
 
 from neptune_async import Experiment, __version__, delete_experiment
-from neptune_async._engine.spill import find_spills
+from neptune_async._engine.durability.spill_files import find_spills
+from neptune_async._engine.reading.queries import Query, satisfying
+from neptune_async._engine.reading.states import dead_sessions, states
 from neptune_async._engine.store import Store, opened
+from neptune_async._faces.querying import query
+from neptune_async._model.showing import harmless, on_one_line
 from neptune_async._storage.base import Examinable, Finding, Storage
-from neptune_async.cli import bare
-from neptune_async.cli.exits import FAILED, OK
+from neptune_async.cli import without_extras
+from neptune_async.cli.exit_codes import FAILED, OK
 from neptune_async.cli.options import (
     json_option,
     name_argument,
     path_argument,
+    query_options,
     storage_option,
     verb,
+    where_option,
 )
-from neptune_async.cli.output import confirmed, console, plain, print_json, table, waiting
+from neptune_async.cli.output import (
+    confirmed,
+    console,
+    plain,
+    print_json,
+    shown_time,
+    table,
+    waiting,
+)
 from neptune_async.cli.syncing import SYNC_HELP
 from neptune_async.cli.syncing import sync as copy
 from neptune_async.exceptions import StorageError, StorageFormatError
 
 _RECOVER = 'run: neptune-async recover'
+_SHOWN = 5
+"""Experiments that are lost of which each is shown; the others are counted."""
 
 
 @verb()
-@name_argument()
+@name_argument(required=False)
 @path_argument(required=False)
+@where_option
 @click.option('-y', '--yes', is_flag=True, help='Do not ask.')
 @storage_option
-def delete(name: str, path: str | None, yes: bool, storage: str | None) -> None:
-    """Delete an experiment with all that it holds, or only what is at and below PATH.
+def delete(
+    name: str | None, path: str | None, where: str | None, yes: bool, storage: str | None
+) -> None:
+    """Delete an experiment with all that it holds, or only what is at and below PATH; or all
+    experiments that --where says, whose names are told first.
 
     A process that still logs to the experiment is not stopped: it makes it anew, with what it
     logs from then on, and a warning in its log says so.
     """
+    if (name is None) == (where is None):
+        raise click.UsageError('name one experiment, or say which with --where')
+    if name is None:
+        _delete_all(query(where), yes, storage)
+        return
     with opened(storage) as store:
         experiment = store.find(name)
         if path is not None:
@@ -56,10 +82,26 @@ def delete(name: str, path: str | None, yes: bool, storage: str | None) -> None:
             opened_experiment[path].delete()
 
 
-@verb(help=bare.RECOVER_HELP)
+def _delete_all(query: Query, yes: bool, storage: str | None) -> None:
+    """Delete the experiments that satisfy a query, after their names were told."""
+    with opened(storage) as store:
+        known = store.ask(lambda storage: storage.find_experiments())
+        names = [experiment.name for experiment in store.call(satisfying, query, known)]
+    for name in names:
+        click.echo(on_one_line(name))
+    if not names:
+        click.echo('no experiment is meant; nothing was deleted', err=True)
+    elif not confirmed(f'Delete these {len(names):,} experiments?', yes):
+        click.echo('nothing was deleted', err=True)
+    else:
+        for name in names:
+            delete_experiment(name, storage)
+
+
+@verb(help=without_extras.RECOVER_HELP)
 @storage_option
 def recover(storage: str | None) -> int:
-    return bare.recover(storage)
+    return without_extras.recover(storage)
 
 
 @verb(help=SYNC_HELP)
@@ -68,8 +110,9 @@ def recover(storage: str | None) -> int:
 @click.option(
     '--experiment', 'names', metavar='NAME', multiple=True, help='Which; may be repeated. [all]'
 )
-def sync(source: str, target: str, names: Sequence[str]) -> int:
-    return copy(source, target, names)
+@query_options
+def sync(source: str, target: str, names: Sequence[str], query: Query) -> int:
+    return copy(source, target, names, query)
 
 
 @verb()
@@ -105,12 +148,34 @@ def _examined(store: Store) -> Iterator[Finding]:
     left_behind = [*_left_behind(store.spill_folder)] if store.spill_folder is not None else []
     try:
         yield from store.ask(examine)
+        yield from _lost(store)
     except StorageError as error:
         is_damaged = isinstance(error, StorageFormatError)
         if not is_damaged and all(finding.level == 'good' for finding in left_behind):
             raise
         yield Finding('wrong', str(error))
     yield from left_behind
+
+
+def _lost(store: Store) -> Iterator[Finding]:
+    """Yield what there is to say of experiments that nobody has closed, the last ones first."""
+    experiments = {e.id: e for e in store.ask(lambda s: s.find_experiments())}
+    known = store.call(states, [*experiments])
+    lost = [experiment_id for experiment_id, state in known.items() if state == 'lost']
+    sessions = store.call(dead_sessions, lost)
+    last = {found.session.experiment_id: found for found in sessions}
+    remedy = 'to have it count as closed, open it for writing and close it'
+    for found in sorted(last.values(), key=attrgetter('seen'), reverse=True)[:_SHOWN]:
+        process = found.session.process
+        yield Finding(
+            'note',
+            f'experiment {experiments[found.session.experiment_id].name!r} is lost: process '
+            f'{process.pid} on {process.host} has died without closing it, and gave its last sign '
+            f'of life at {shown_time(found.seen)}',
+            remedy,
+        )
+    if len(last) > _SHOWN:
+        yield Finding('note', f'{len(last) - _SHOWN:,} more experiments are lost', remedy)
 
 
 def _left_behind(folder: Path) -> Iterator[Finding]:
@@ -126,13 +191,13 @@ def _left_behind(folder: Path) -> Iterator[Finding]:
 
 
 def _print_findings(location: str, findings: Sequence[Finding]) -> None:
-    click.echo(location)
+    click.echo(harmless(location))
     shown = table()
     shown.show_header = False
     for finding in findings:
         style = {'good': 'green', 'note': 'yellow', 'wrong': 'bold red'}[finding.level]
-        remedy = f'\n→ {finding.remedy}' if finding.remedy else ''
-        shown.add_row(plain(finding.level, style), plain(f'{finding.what}{remedy}'))
+        remedy = f'\n→ {harmless(finding.remedy)}' if finding.remedy else ''
+        shown.add_row(plain(finding.level, style), plain(f'{harmless(finding.what)}{remedy}'))
     console().print(shown)
 
 

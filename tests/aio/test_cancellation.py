@@ -12,8 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from neptune_async import AsyncExperiment, aio
-from neptune_async._engine import lifecycle
-from neptune_async._engine.connection import Connection
+from neptune_async._engine.lifecycle import running_workers
+from neptune_async._engine.worker.connection import Connection
 from neptune_async.exceptions import ExperimentExistsError
 
 Hold = Callable[[], AbstractContextManager[None]]
@@ -103,7 +103,7 @@ async def test_a_cancelled_call_loses_and_doubles_nothing(method: str, store: Pa
         async def check() -> None:
             assert await exp['series'].all() == logged
             assert await exp['atom'].read() == len(logged)
-            connection = exp._worker.storage._connection  # type: ignore[attr-defined]
+            connection = exp._worker.storage.below._connection  # type: ignore[attr-defined]
             assert not connection.in_transaction
             stats = exp.stats()
             assert stats.accepted == stats.committed + stats.pending
@@ -158,14 +158,15 @@ async def test_a_cancelled_opening_leaves_nothing_open(store: Path) -> None:
 
     async def check() -> None:
         with anyio.fail_after(10):
-            while lifecycle._workers:
+            while running_workers.running.in_use:
                 await anyio.lowlevel.checkpoint()
 
     assert await sweep(call, check) >= 2
     assert await aio.list_experiments(store) == ['sweep']
 
 
-async def test_a_cancelled_close_stores_or_spills_everything(store: Path) -> None:
+@pytest.mark.busy
+async def test_a_cancelled_close_stores_or_spills_everything(store: Path, beside: str) -> None:
     closes = 0
 
     async def call() -> None:
@@ -183,10 +184,11 @@ async def test_a_cancelled_close_stores_or_spills_everything(store: Path) -> Non
     await sweep(call, check)
 
 
+@pytest.mark.busy
 @pytest.mark.parametrize('holders', [1, 2, 10])
 @pytest.mark.parametrize('is_held', [False, True])
 async def test_tasks_that_are_cancelled_at_once_store_or_spill_everything(
-    holders: int, is_held: bool, store: Path, held: Hold
+    holders: int, is_held: bool, store: Path, held: Hold, beside: str
 ) -> None:
     opened = 0
 
@@ -220,8 +222,9 @@ async def test_tasks_that_are_cancelled_at_once_store_or_spill_everything(
                 assert len(await exp['series'].all()) == 10 * holders * n
 
 
+@pytest.mark.busy
 async def test_an_experiment_that_is_being_closed_opens_anew_after_that(
-    store: Path, held: Hold
+    store: Path, held: Hold, beside: str
 ) -> None:
     exp = await AsyncExperiment.open('twice', storage=store)
     async with AsyncExperiment('other', storage=store):
@@ -252,18 +255,35 @@ async def test_a_close_takes_no_longer_than_its_timeout_to_merge_what_is_stored(
                 await exp.aclose()
 
 
+@pytest.mark.busy
 @pytest.mark.parametrize('anyio_backend', ['asyncio'])
-async def test_a_close_that_is_thrown_away_lets_go(store: Path) -> None:
+async def test_a_close_that_is_thrown_away_lets_go(store: Path, beside: str) -> None:
     exp = await AsyncExperiment.open('thrown', storage=store)
     exp['series'].log(1.0)
     closing = exp.aclose()
     closing.send(None)
     closing.close()
     with anyio.fail_after(10):
-        while lifecycle._workers:
+        while running_workers.running.in_use:
             await anyio.lowlevel.checkpoint()
     async with AsyncExperiment('thrown', storage=store) as exp:
         assert await exp['series'].all() == [1.0]
+
+
+@pytest.mark.busy
+@pytest.mark.parametrize('anyio_backend', ['asyncio'])
+async def test_who_opens_anew_after_a_close_that_was_thrown_away_sees_all(
+    store: Path, beside: str
+) -> None:
+    for number in range(100):
+        exp = await AsyncExperiment.open(f'thrown-{number}', storage=store)
+        exp['series'].log(1.0)
+        closing = exp.aclose()
+        closing.send(None)
+        closing.close()
+        async with AsyncExperiment(f'thrown-{number}', storage=store) as exp:
+            assert await exp['series'].exists(), number
+            assert await exp['series'].all() == [1.0], number
 
 
 LOOKS: dict[str, Callable[[Path], Awaitable[Any]]] = {
@@ -285,7 +305,7 @@ async def test_a_cancelled_look_at_the_store_leaves_nothing_open(
 
     async def check() -> None:
         with anyio.fail_after(10):
-            while lifecycle._workers:
+            while running_workers.running.in_use:
                 await anyio.lowlevel.checkpoint()
 
     await sweep(call, check)

@@ -234,17 +234,16 @@ async def test_an_experiment_is_opened_once_however_often_it_is_entered(store: P
 async def test_a_flush_on_the_worker_raises_at_once(store: Path) -> None:
     errors: list[BaseException] = []
 
-    def on_error(_: NeptuneAsyncError) -> None:
+    def finalize() -> None:
         try:
             other.flush()
         except BaseException as error:
             errors.append(error)
 
-    async with AsyncExperiment('conflict', storage=store, on_error=on_error) as exp:
+    async with AsyncExperiment('conflict', storage=store) as exp:
         other = Experiment('conflict', storage=store)
         exp['atom'].assign(1)
-        state = exp._state
-        exp._worker.thread.post(state.tell, NeptuneAsyncError('made up'))
+        exp._worker.thread.post(finalize)
         await exp.flush()
         with anyio.fail_after(10):
             while not errors:

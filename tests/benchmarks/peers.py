@@ -4,42 +4,62 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from .systems import SERVER, System
+from .systems import SERVER, Reader, System
 
 
-class KohakuBoard(System):
+class Peer(System):
+    """A tracker of others.
+
+    :cvar ends: the method of a run that ends it.
+    :cvar is_durable: whether each call is a transaction, so that a flush has nothing to do.
+    """
+
+    ends: ClassVar[str] = 'close'
+    is_durable: ClassVar[bool] = False
+
+    def flush(self, run: Any) -> bool:
+        return self.is_durable
+
+    def close(self, run: Any) -> None:
+        getattr(run, self.ends)()
+
+
+def _last(points: Sequence[Any], count: int | None) -> Sequence[Any]:
+    return points[-(count or 0) :]
+
+
+class KohakuBoard(Peer):
     name = 'kohakuboard'
     module = 'kohakuboard.client'
     requirements = ('kohakuboard',)
     single = 'run.log(**{path: x})'
     batch = 'run.log(**d)'
+    ends = 'finish'
 
     def open(self, folder: Path) -> Any:
         from kohakuboard.client import Board
 
         return Board(name='benchmark', base_dir=folder, capture_output=False)
 
-    def close(self, run: Any) -> None:
-        run.finish()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         from kohakuboard.utils.board_reader import BoardReader
 
         (metadata,) = folder.rglob('metadata.json')
         board = BoardReader(metadata.parent)
-        return lambda path, last: board.get_scalar_data(path)['values'][-(last or 0) :]
+        return lambda path, last: _last(board.get_scalar_data(path)['values'], last)
 
 
-class Trackio(System):
+class Trackio(Peer):
     name = 'trackio'
     module = 'trackio'
     requirements = ('trackio',)
     single = 'run.log({path: x})'
     batch = 'run.log(d)'
+    ends = 'finish'
 
     def open(self, folder: Path) -> Any:
         os.environ['TRACKIO_DIR'] = str(folder)
@@ -49,24 +69,22 @@ class Trackio(System):
             project='benchmark', name='run', auto_log_gpu=False, auto_log_cpu=False, embed=False
         )
 
-    def close(self, run: Any) -> None:
-        run.finish()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         os.environ['TRACKIO_DIR'] = str(folder)
         from trackio.sqlite_storage import SQLiteStorage
 
-        return lambda path, last: SQLiteStorage.get_metric_values('benchmark', 'run', path)[
-            -(last or 0) :
-        ]
+        return lambda path, last: _last(
+            SQLiteStorage.get_metric_values('benchmark', 'run', path), last
+        )
 
 
-class GoodSeed(System):
+class GoodSeed(Peer):
     name = 'goodseed'
     module = 'goodseed'
     requirements = ('goodseed',)
     single = 'run[path].log(x, step=i)'
     batch = 'run.log_metrics(d, step=i)'
+    is_durable = True
 
     def open(self, folder: Path) -> Any:
         import goodseed
@@ -77,41 +95,34 @@ class GoodSeed(System):
             capture_traceback=False,
         )  # fmt: skip
 
-    def flush(self, run: Any) -> bool:
-        return True  # every call is a transaction
-
-    def close(self, run: Any) -> None:
-        run.close()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         from goodseed.storage import read_metrics
 
         (path_of_run,) = folder.rglob('*.sqlite')
-        return lambda path, last: read_metrics(path_of_run, path)[-(last or 0) :]
+        return lambda path, last: _last(read_metrics(path_of_run, path), last)
 
 
-class SwanLab(System):
+class SwanLab(Peer):
     name = 'swanlab offline'
     module = 'swanlab'
     requirements = ('swanlab',)
     single = 'run.log({path: x})'
     batch = 'run.log(d)'
+    ends = 'finish'
 
     def open(self, folder: Path) -> Any:
         import swanlab
 
         return swanlab.init(mode='offline', log_dir=str(folder), project='benchmark')
 
-    def close(self, run: Any) -> None:
-        run.finish()
 
-
-class Neptune(System):
+class Neptune(Peer):
     name = 'neptune 1 offline'
     module = 'neptune'
     requirements = ('neptune<2', 'setuptools<81')
     single = 'run[path].append(x)'
     batch = "run['wide'].append(d)"
+    ends = 'stop'
     share = 0.1
 
     def open(self, folder: Path) -> Any:
@@ -124,11 +135,8 @@ class Neptune(System):
             source_files=[],
         )  # fmt: skip
 
-    def close(self, run: Any) -> None:
-        run.stop()
 
-
-class NeptuneScale(System):
+class NeptuneScale(Peer):
     name = 'neptune-scale offline'
     module = 'neptune_scale'
     requirements = ('neptune-scale',)
@@ -144,11 +152,8 @@ class NeptuneScale(System):
             enable_console_log_capture=False, source_tracking_config=None,
         )  # fmt: skip
 
-    def close(self, run: Any) -> None:
-        run.close()
 
-
-class TensorBoardX(System):
+class TensorBoardX(Peer):
     name = 'tensorboardX'
     module = 'tensorboardX'
     requirements = ('tensorboardX', 'tensorboard', 'setuptools<81')
@@ -165,25 +170,23 @@ class TensorBoardX(System):
         run.flush()
         return True
 
-    def close(self, run: Any) -> None:
-        run.close()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         def read(path: str, last: int | None) -> list[Any]:
             accumulator = EventAccumulator(str(folder), size_guidance={'scalars': 0}).Reload()
-            return list(accumulator.Scalars(path)[-(last or 0) :])
+            return list(_last(accumulator.Scalars(path), last))
 
         return read
 
 
-class WandB(System):
+class WandB(Peer):
     name = 'wandb offline'
     module = 'wandb'
     requirements = ('wandb',)
     single = 'run.log({path: x})'
     batch = 'run.log(d)'
+    ends = 'finish'
     share = 0.1
 
     def open(self, folder: Path) -> Any:
@@ -193,11 +196,8 @@ class WandB(System):
         settings = wandb.Settings(console='off', x_disable_stats=True)
         return wandb.init(mode='offline', dir=str(folder), project='benchmark', settings=settings)
 
-    def close(self, run: Any) -> None:
-        run.finish()
 
-
-class Aim(System):
+class Aim(Peer):
     name = 'aim'
     module = 'aim'
     requirements = ('aim',)
@@ -213,49 +213,46 @@ class Aim(System):
         )
         return self._run
 
-    def close(self, run: Any) -> None:
-        run.close()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         from aim import Repo
 
         def read(path: str, last: int | None) -> list[Any]:
             query = f'metric.name == {path!r}'
             (metric,) = next(iter(Repo(str(folder)).query_metrics(query).iter_runs()))
-            return list(metric.values.sparse_list()[1][-(last or 0) :])
+            return list(_last(metric.values.sparse_list()[1], last))
 
         return read
 
 
-class MLflow(System):
+def _quiet_mlflow() -> None:
+    for name in ('mlflow', 'alembic'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class MLflow(Peer):
     name = 'mlflow on SQLite'
     module = 'mlflow'
     requirements = ('mlflow',)
     single = 'run.log_metric(path, x, step=i)'
     batch = 'run.log_metrics(d, step=i)'
+    is_durable = True
+    ends = 'end_run'
     share = 0.005
 
     def open(self, folder: Path) -> Any:
-        logging.getLogger('mlflow').setLevel(logging.ERROR)
-        logging.getLogger('alembic').setLevel(logging.ERROR)
+        _quiet_mlflow()
         import mlflow
 
         mlflow.set_tracking_uri(f'sqlite:///{folder}/mlflow.db')
         mlflow.start_run()
         return mlflow
 
-    def flush(self, run: Any) -> bool:
-        return True  # every call is a transaction
-
-    def close(self, run: Any) -> None:
-        run.end_run()
-
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         import mlflow
 
         client = mlflow.MlflowClient(f'sqlite:///{folder}/mlflow.db')
         (run,) = client.search_runs(['0'])
-        return lambda path, last: client.get_metric_history(run.info.run_id, path)[-(last or 0) :]
+        return lambda path, last: _last(client.get_metric_history(run.info.run_id, path), last)
 
 
 class ServedMLflow(MLflow):
@@ -264,8 +261,7 @@ class ServedMLflow(MLflow):
     workloads = 'W11'
 
     def open(self, folder: Path) -> Any:
-        logging.getLogger('mlflow').setLevel(logging.ERROR)
-        logging.getLogger('alembic').setLevel(logging.ERROR)
+        _quiet_mlflow()
         import mlflow
 
         mlflow.set_tracking_uri(os.environ[SERVER])

@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 SERVER = 'NEPTUNE_ASYNC_BENCHMARK_SERVER'
 """The environment variable with the URL of a PostgreSQL server, for those that need one."""
 _CHUNK = 10_000
 """Points after which the floors with SQLite write."""
+
+Reader: TypeAlias = Callable[[str, int | None], Sequence[Any]]
+"""Returns points of a series: so many of the last, or all with None."""
 
 
 class System:
@@ -54,7 +57,7 @@ class System:
     def close(self, run: Any) -> None:
         """End the run."""
 
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]] | None:
+    def reader(self, folder: Path) -> Reader | None:
         """Return what reads the last points of a series or all, from what other processes have
         written; None if that needs a server.
         """
@@ -88,7 +91,7 @@ class NeptuneAsync(System):
     def close(self, run: Any) -> None:
         run.close()
 
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         from neptune_async import Experiment
 
         run = Experiment('benchmark', storage=folder / 'experiments.db', mode='read', echo=False)
@@ -180,7 +183,7 @@ class FileFloor(Floor):
     def close(self, run: Any) -> None:
         self._file.close()
 
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         raw = (folder / 'points').read_bytes()
         whole = array('d', raw[: len(raw) // 24 * 24])
         return lambda path, last: whole[2::3].tolist()[-(last or 0) :]
@@ -242,7 +245,7 @@ class ChunkFloor(_SQLiteFloor):
             ],
         )
 
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         connection = sqlite3.connect(folder / 'points.db')
 
         def read(path: str, last: int | None) -> list[float]:
@@ -265,7 +268,7 @@ class RowFloor(_SQLiteFloor):
     def write(self, connection: sqlite3.Connection, points: list[Any]) -> None:
         connection.executemany('INSERT INTO points VALUES (?, ?, ?)', points)
 
-    def reader(self, folder: Path) -> Callable[[str, int | None], Sequence[Any]]:
+    def reader(self, folder: Path) -> Reader:
         connection = sqlite3.connect(folder / 'points.db')
         query = 'SELECT value FROM points WHERE path = ? ORDER BY rowid'
 

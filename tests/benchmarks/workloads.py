@@ -526,14 +526,14 @@ def slow(system: System, folder: Path, share: float) -> Measured:
     whenever a flush interval is over. Queue, worker, storage and its merging are the real ones;
     only nobody waits for the second to pass, and all of it is on the worker's thread.
     """
-    from neptune_async import _base
+    from neptune_async._faces import view
 
     seconds = int(_DAY * share)
     values = noise(_DAY)
     paths = [f'metric_{n:02}' for n in range(100)]
     jitter = random.Random(1).random
     start = 1_700_000_000.0
-    _base._now = lambda: now
+    view._now = lambda: now
     log = loop(system.batch, 'd')
     run = system.open(folder)
 
@@ -614,7 +614,7 @@ def _batch(number: int, experiments: Iterable[int]) -> Any:
 def browse(system: System, folder: Path, share: float) -> Measured:
     """Look for something among many experiments, each time as a new process does."""
     from neptune_async import Experiment, compare
-    from neptune_async._engine import lifecycle
+    from neptune_async._engine.lifecycle import workers
     from neptune_async._storage import registry
 
     import_module('pandas')  # how long that takes is not what is measured
@@ -622,9 +622,9 @@ def browse(system: System, folder: Path, share: float) -> Measured:
     count = int(_EXPERIMENTS * share)
 
     def listed() -> None:
-        worker = lifecycle.acquire(registry.resolve(storage))
+        worker = workers.acquire(registry.resolve(storage))
         found = worker.call(worker.connection.ask, lambda store: store.find_experiments()).result()
-        lifecycle.release(worker)
+        workers.release(worker)
         assert len(found) == count
         assert found[-1].variables == _SERIES_EACH
 

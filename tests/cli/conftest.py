@@ -100,6 +100,12 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
+def lose(run: CommandLine, name: str) -> None:
+    """Let a process die that has an experiment open in the default store."""
+    code = f'import os; from neptune_async import Experiment; Experiment({name!r}); os._exit(0)'
+    subprocess.run([sys.executable, '-c', code], cwd=run.folder, check=True, capture_output=True)
+
+
 def digests(folder: Path, names: Sequence[str] = ('.db', '.db-wal')) -> dict[str, str]:
     """Return what tells whether the files of a store were changed: an empty -wal is none."""
     return {

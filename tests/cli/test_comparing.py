@@ -98,6 +98,20 @@ def test_a_chart_takes_any_floats() -> None:
     assert sum('b' in row for row in constant) == 1
 
 
+def test_a_file_and_all_that_is_shown_take_any_floats(run: CommandLine, tmp_path: Path) -> None:
+    with Experiment('a', storage=tmp_path / 'runs.db', echo=False) as exp:
+        exp['values'].extend([1e308, -1e308, math.inf])
+        exp['steps'].extend([5e-324, 0.0, 0.0], steps=[-1e308, 1e308, 1.7e308])
+        exp['one'].log(1.7e308)
+        assert exp._repr_html_()
+    for arguments in (
+        *(['plot', 'a', path, '-o', 'x.png'] for path in ('values', 'steps', 'one')),
+        ['plot', 'a', '*'], ['show', 'a'],
+    ):  # fmt: skip
+        drawn = run(*arguments, '--storage', 'runs.db')
+        assert (drawn.code, drawn.err) == (0, ''), arguments
+
+
 def test_a_chart_has_any_width(run: CommandLine, curves: Path) -> None:
     lines = [Line('x', [0, 1], [0.5, 0.25]), Line('y', [0, 1], [0.5, 0.25])]
     for width in range(14):

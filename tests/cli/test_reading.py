@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from neptune_async import Experiment
 from neptune_async.cli import main, reading
 
-from .conftest import COMMAND, CommandLine, digests
+from .conftest import COMMAND, CommandLine, digests, lose
 
 
 def test_list_tells_what_is_in_a_store(run: CommandLine, store: Path) -> None:
@@ -28,10 +28,26 @@ def test_list_tells_what_is_in_a_store(run: CommandLine, store: Path) -> None:
     shown = run('list', TZ='UTC')
     assert shown.code == 0 and shown.err == ''
     header, first, second = shown.out.splitlines()
-    assert header.split() == ['name', 'created', 'last', 'point', 'variables']
-    assert first.split()[0] == 'digits-1' and first.split()[3:] == ['2023-11-14', '22:13:23', '7']
-    assert second.split()[0] == 'digits-2' and second.split()[3:] == ['1']
+    assert header.split() == ['name', 'state', 'created', 'last', 'point', 'variables']
+    assert first.split()[:2] == ['digits-1', 'closed']
+    assert first.split()[4:] == ['2023-11-14', '22:13:23', '7']
+    assert second.split()[:2] == ['digits-2', 'closed'] and second.split()[4:] == ['1']
     assert '\x1b' not in shown.out
+
+
+def test_list_and_show_tell_what_runs_and_what_is_lost(run: CommandLine, store: Path) -> None:
+    for name in ('digits-3', 'digits-4'):
+        lose(run, name)
+    with Experiment('digits-2', storage=store, echo=False):
+        states = {
+            'digits-1': 'closed', 'digits-2': 'running', 'digits-3': 'lost', 'digits-4': 'lost'
+        }  # fmt: skip
+        assert {e['name']: e['state'] for e in run('list', '--json').json} == states
+        rows = [line.split()[:2] for line in run('list').out.splitlines()[1:]]
+        assert rows == [[*item] for item in states.items()]
+        for name, state in states.items():
+            assert run('show', name).out.startswith(f'{name}: {state}, made 20')
+            assert run('show', name, '--json').json['state'] == state
 
 
 def test_list_looks_for_no_last_points_where_there_are_too_many_series(
@@ -62,7 +78,7 @@ def test_a_table_is_folded_only_where_it_does_not_fit(run: CommandLine, store: P
     with Experiment('日本', storage=store, echo=False):
         pass
     rows = run('list', COLUMNS='200').out.splitlines()[1:]
-    assert {cell_len(row.partition(' 20')[0]) for row in rows} == {len('long' * 30) + 1}
+    assert {cell_len(row.partition(' closed')[0]) for row in rows} == {len('long' * 30) + 1}
 
 
 def test_list_of_an_empty_store_prints_an_empty_list(run: CommandLine, store: Path) -> None:
@@ -105,7 +121,7 @@ def test_what_a_terminal_has_no_character_for_is_shown_as_far_as_it_can_be(
     for encoding in ('ascii', 'utf-8'):
         shown = run('show', 'odd', PYTHONIOENCODING=encoding, PYTHONUTF8='0')
         assert (shown.code, shown.err) == (0, '')
-        assert 'lone ? [bold]' in shown.out
+        assert r'lone \udc80 [bold]' in shown.out
     values = run('show', 'odd', '--json', PYTHONIOENCODING='ascii').json['variables']
     assert values[1] == {
         'path': 'ü', 'container': 'atom', 'content': 'str', 'value': 'lone \udc80 [bold]'
@@ -149,10 +165,10 @@ def test_no_text_rings_moves_or_colours_a_terminal(run: CommandLine, store: Path
         ['import', 'file', 'odd.csv', '--storage', 'other.db'],
     ):
         shown = run(*command)
-        assert 'a\ufffd[31m red' in shown.out
+        assert r'a\x1b[31m red\nand' in shown.out
         assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f]', shown.out + shown.err)
     tail = run('tail', 'odd', 'texts').out
-    assert tail.count('\n') == 1 and tail.endswith(' long\n')  # not shortened
+    assert tail.count('\n') == 1 and tail.endswith(' long \n')  # not shortened
 
 
 def test_tail_follows_a_series_until_ctrl_c(run: CommandLine, store: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
@@ -15,8 +17,14 @@ from hypothesis import strategies as st
 
 from neptune_async import Experiment
 from neptune_async._engine.store import Store, opened
-from neptune_async._transfer import files, neptune_export, neptune_export_writing, tensorboard
-from neptune_async._transfer.holdings import holdings
+from neptune_async._transfer import (
+    files,
+    neptune_export,
+    neptune_export_writing,
+    parquet,
+    tensorboard,
+)
+from neptune_async._transfer.experiment_contents import holdings
 from neptune_async._transfer.importing import Importer, Report
 from neptune_async._transfer.long_rows import COLUMNS, rows_of
 from neptune_async._transfer.neptune_export_writing import ExportWriter
@@ -105,7 +113,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 LONG = {
     'jsonl': (files.write_jsonl, files.JsonLines),
     'csv': (files.write_csv, files.Csv),
-    'parquet': (files.write_parquet, files.Parquet),
+    'parquet': (parquet.write_parquet, parquet.Parquet),
 }
 
 
@@ -114,7 +122,10 @@ def long_round_trip(form: str, folder: Path, wanted: Any) -> None:
     write, read = LONG[form]
     with opened(folder / 'from.db') as store, (folder / 'file').open('wb') as file:
         found = store.ask(lambda storage: storage.find_experiments())
-        write((row for e, held in holdings(store, found) for row in rows_of(e.name, held)), file)
+        write(
+            (row for e, held in holdings(store, found, Counter()) for row in rows_of(e.name, held)),
+            file,
+        )
     with taken_in(folder / 'to.db', str) as importer:
         importer.take([read(folder / 'file')])
     require_all(importer.report)
@@ -166,7 +177,7 @@ def test_neptunes_form_reads_the_same(fresh: Callable[[], Path], wanted: Any) ->
 
 def write_all(storage: Path, write: Callable[[str, Any], None]) -> None:
     with opened(storage) as store:
-        for experiment, held in holdings(store, all_of(store)):
+        for experiment, held in holdings(store, all_of(store), Counter()):
             write(experiment.name, held)
 
 
@@ -235,19 +246,74 @@ def test_the_verbs_move_a_store_through_every_form(run: CommandLine, store: Path
     )
 
 
+FAILING = """
+import sqlite3
+from neptune_async._storage.sqlite import series
+
+whole = series.unpack_chunk
+
+def unpack_chunk(chunk, *columns):
+    if chunk.first == 8192:
+        raise sqlite3.OperationalError('integer overflow')
+    return whole(chunk, *columns)
+
+series.unpack_chunk = unpack_chunk
+"""
+
+
+@pytest.mark.parametrize('form', ['neptune-export', 'csv', 'parquet', 'tensorboard'])
 def test_an_export_that_fails_leaves_the_one_before_as_it_was(
-    run: CommandLine, store: Path
+    run: CommandLine, store: Path, form: str
 ) -> None:
-    command = ['export', 'digits-1', '--format', 'neptune-export', '--out', 'export', '--force']
-    assert run(*command).code == 0
-    (part,) = run.folder.glob('export/*/*')
-    before = part.read_bytes()
     with Experiment('digits-1', storage=store, echo=False) as exp:
-        exp['what/Parquet/cannot/hold'].log('\ud800')
-    failed = run(*command)
-    assert failed.code == 1 and 'lone surrogate' in failed.err
-    assert [*run.folder.glob('export/*/*')] == [part]
-    assert part.read_bytes() == before
+        exp['train/long'].extend([0.5] * 20_000)
+    command = ['export', 'digits-1', '--format', form, '--out', 'export', '--force']
+    assert run(*command).code == (form == 'tensorboard')
+    out = run.folder / 'export'
+
+    def there() -> dict[Path, bytes]:
+        files = [out] if out.is_file() else [file for file in out.rglob('*') if file.is_file()]
+        return {file: file.read_bytes() for file in files}
+
+    before = there()
+    # What is read of the last points first still works: the export has begun when it fails.
+    (run.folder / 'fails').mkdir()
+    (run.folder / 'fails' / 'sitecustomize.py').write_text(FAILING)
+    path = os.pathsep.join([str(run.folder / 'fails'), *sys.path])
+    failed = run(*command, PYTHONPATH=path)
+    assert failed.code and 'overflow' in failed.err
+    assert there() == before and not [*run.folder.glob('export.*')]
+
+
+@pytest.mark.parametrize('form', ['jsonl', 'csv', 'parquet', 'neptune-export'])
+def test_a_text_that_a_format_cannot_hold_keeps_nothing_else_from_being_written(
+    run: CommandLine, store: Path, form: str
+) -> None:
+    before = contents(store)
+    with Experiment('a', storage=store, echo=False) as exp:
+        exp['odd/atom'].assign('img_\udcff.png')
+        exp['odd/list'].assign(['\udcff'])
+        exp['odd/set'].add('\udcff', 'b')
+        exp['odd/series'].extend(['a', '\udcff', 'c'])
+        exp['x'].log(0.5)
+    done = run('export', '--format', form, '--out', 'out')
+    moved = run.folder / 'moved.db'
+    if form == 'neptune-export':
+        assert run('import', form, 'out', '--storage', moved).code == 0
+    else:
+        (run.folder / 'out').rename(run.folder / f'out.{form}')
+        assert run('import', 'file', f'out.{form}', '--storage', moved).code == 0
+    if form in ('jsonl', 'csv'):
+        assert (done.code, done.err) == (0, '')
+        assert contents(moved) == contents(store)
+        return
+    assert done.code == 1 and 'not written: 4\n' in done.err
+    for path in ('atom', 'list', 'set', 'series'):
+        assert f"1  a: 'odd/{path}': a text holds a lone surrogate" in done.err
+    there = contents(moved)
+    assert [*there.pop('a')] == ['odd/series', 'x'] and there == before
+    with Experiment('a', storage=moved, mode='read') as exp:
+        assert exp['odd/series'].all(with_steps=True) == [(0, 'a'), (2, 'c')]
 
 
 def test_an_export_in_several_parts_replaces_one_in_more(
@@ -310,7 +376,7 @@ def test_export_says_what_is_wrong_or_left_out(run: CommandLine, store: Path) ->
         (run.folder / f'bad.{form}').write_text(content)
         refused = run('import', 'file', f'bad.{form}', '--storage', 'bad.db')
         assert refused.code in (1, 2), form
-        assert refused.err.count('\n') == 1
+        assert refused.err.count('\n') == (2 if form == 'jsonl' else 1)
 
 
 @pytest.mark.parametrize(
@@ -333,9 +399,8 @@ def test_a_line_that_is_no_row_is_told_in_words_of_the_file(
     (run.folder / name).write_text(is_csv * f'{",".join(COLUMNS)}\n' + f'{line}\n')
     refused = run('import', 'file', name, '--storage', 'bad.db')
     assert refused.code == 1
-    assert refused.err.startswith(
-        f'neptune-async: {name}: line {place} is no row of an export: {why}'
-    )
+    told = f'not stored: 1\n             1  {name}: line {place} is no row of an export: {why}'
+    assert refused.err.startswith(told)
 
 
 def test_a_long_table_with_rows_that_fit_nothing_says_so(run: CommandLine) -> None:
@@ -378,7 +443,7 @@ def test_a_line_that_is_no_row_is_told_with_its_number(
 ) -> None:
     (run.folder / name).write_text(text, newline='')
     failed = run('import', 'file', name, '--storage', 'odd.db')
-    assert (failed.code, failed.err.count('\n')) == (1, 1)
+    assert (failed.code, failed.err.count('\n')) == (1, 2)
     assert f'{name}: line {text.count(chr(10))} is no row' in failed.err and why in failed.err
 
 

@@ -69,4 +69,4 @@ def test_a_text_neither_rings_the_bell_nor_writes_over_others(run: CommandLine) 
     with Experiment('a', storage=run.folder / 'texts.db') as exp:
         exp['note'].assign('a\x07\x08\x1b[31mX')
     printed = on_terminal(run, 'show', 'a', '--storage', 'texts.db', NO_COLOR='1')
-    assert 'a���[31mX' in printed
+    assert r'a\x07\x08\x1b[31mX' in printed

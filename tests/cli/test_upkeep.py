@@ -13,7 +13,7 @@ from neptune_async import Experiment, list_experiments
 from neptune_async.cli import main
 from neptune_async.exceptions import StorageError
 
-from .conftest import CommandLine
+from .conftest import CommandLine, lose
 
 
 def test_delete_asks_first(run: CommandLine, store: Path) -> None:
@@ -150,3 +150,17 @@ def test_without_the_extra_only_recover_works(run: CommandLine, store: Path) -> 
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait(60)) == ('', 141)
+
+
+def test_doctor_names_the_experiments_that_are_lost(run: CommandLine, store: Path) -> None:
+    for number in range(7):
+        lose(run, f'lost-{number}')
+    examined = run('doctor', '--json')
+    assert examined.code == 0
+    notes = [f for f in examined.json['findings'] if 'lost' in f['what'] and f['level'] == 'note']
+    assert ["'lost-6'" in notes[0]['what'], "'lost-2'" in notes[4]['what']] == [True, True]
+    assert notes[0]['what'].startswith("experiment 'lost-6' is lost: process ")
+    assert notes[5]['what'] == '2 more experiments are lost' and len(notes) == 6
+    for number in range(7):
+        Experiment(f'lost-{number}', storage=store, echo=False).close()
+    assert not [f for f in run('doctor', '--json').json['findings'] if 'lost' in f['what']]

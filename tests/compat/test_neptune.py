@@ -201,7 +201,7 @@ def test_what_ends_a_run_is_raised_whatever_storage_rejects(
         subprocess.run([sys.executable, '-c', textwrap.dedent(other)], check=True)
         run['loss'].append(1.0)
         1 / 0  # noqa: B018
-    assert 'shared: loss: create Series of float' in caplog.text
+    assert "'shared': 'loss': create Series of float" in caplog.text
 
 
 def test_what_ends_a_run_is_raised_even_if_it_cannot_be_noted(
@@ -504,3 +504,16 @@ def test_the_arguments_are_those_of_1_14() -> None:
         'capture_traceback', 'git_ref', 'dependencies', 'async_lag_callback',
         'async_lag_threshold', 'async_no_progress_callback', 'async_no_progress_threshold',
     ]  # fmt: skip
+
+
+def test_what_comes_at_each_step_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with neptune.init_run(custom_run_id='warns') as run:
+        for step in range(10):
+            run['m'].append({'loss': 1.0, 'acc': None, '': 1.0}, step=step)
+        run['m/acc'].append(object())
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 3
+    assert sum('NoneType' in each for each in told) == 1
+    assert sum('a key of a dict is empty' in each for each in told) == 1

@@ -20,7 +20,7 @@ from neptune_async import Experiment, delete_experiment, list_experiments
 from neptune_async._engine import copying
 from neptune_async._engine.copying import Copied, copy_experiments
 from neptune_async._engine.store import opened
-from neptune_async.cli import bare, syncing
+from neptune_async.cli import syncing, without_extras
 from neptune_async.exceptions import (
     ExperimentNotFoundError,
     InvalidStorageError,
@@ -296,7 +296,7 @@ def test_it_works_without_any_extra(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = str(tmp_path / 'target.db')
-    assert bare.run(['sync', source, target, '--experiment', 'other']) == 0
+    assert without_extras.run(['sync', source, target, '--experiment', 'other']) == 0
     assert capsys.readouterr().out == 'other: 1 variables, 1 points were new\n'
-    assert bare.run(['sync', source, source]) == 2
+    assert without_extras.run(['sync', source, source]) == 2
     assert 'same store' in capsys.readouterr().err

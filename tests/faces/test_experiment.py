@@ -253,6 +253,17 @@ async def test_a_path_is_a_variable_or_a_namespace(face: Any) -> None:
             exp['a/b/c'].assign(1)
 
 
+async def test_two_keys_of_one_path_are_refused_and_nothing_is_stored(face: Any) -> None:
+    batches: list[dict[str, Any]] = [{'a/b': 1.0, 'a': {'b': 2.0}}, {'x': 1.0, 'x/': 2.0}]
+    async with face.open() as exp:
+        view = exp['ns']
+        for batch in batches:
+            for write in (view.log, view.extend, view.assign, view.add):
+                with pytest.raises(InvalidArgumentError, match='two keys .* name the path'):
+                    write(batch)
+        assert await face.get(exp.namespace_contents) == {}
+
+
 async def test_what_is_deleted_can_be_made_anew(face: Any) -> None:
     async with face.open() as exp:
         view = exp['a/x']

@@ -25,8 +25,15 @@ def store(tmp_path: Path, tally: Tally) -> Store:
 
 
 @pytest.fixture
+def beside(request: pytest.FixtureRequest) -> str:
+    """What runs beside the threads of each child; the test's own process is never busy."""
+    what: str = getattr(request, 'param', 'idle')
+    return what
+
+
+@pytest.fixture
 def start(
-    request: pytest.FixtureRequest, tmp_path: Path, store: Store, tally: Tally
+    request: pytest.FixtureRequest, tmp_path: Path, store: Store, tally: Tally, beside: str
 ) -> Iterator[Callable[..., Child]]:
     """Start a script in a process of its own, which the end of the test ends."""
     children: list[Child] = []
@@ -36,7 +43,8 @@ def start(
 
     def start_child(script: str, *arguments: object, **options: Any) -> Child:
         env = {**inherited, **options.pop('env', {})}
-        child = Child(tmp_path, script, *arguments, tally=tally, env=env, **options)
+        options = {'tally': tally, 'env': env, 'busy': beside == 'busy', **options}
+        child = Child(tmp_path, script, *arguments, **options)
         children.append(child)
         return child
 

@@ -31,7 +31,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=['neptune_async']):
-        import neptune_async._engine.spill
+        import neptune_async._engine.durability.spill_files
         import neptune_async._storage.chunks  # noqa: F401 - the targets import them again
 
     targets = [decode_chunk, decode_chunk, decode_spill]
@@ -46,14 +46,8 @@ def main() -> None:
 
 def decode_chunk(provider: Any) -> None:
     """A chunk unpacks to as many points as it says, which pack again; or to a ValueError."""
-    from neptune_async._storage.chunks import (
-        CHUNK_POINTS,
-        Chunk,
-        SeriesEnd,
-        expanded,
-        packed,
-        unpacked,
-    )
+    from neptune_async._storage.chunks import CHUNK_POINTS, Chunk, packed, unpacked
+    from neptune_async._storage.points import SeriesEnd, expanded
 
     count = provider.ConsumeIntInRange(0, 8)
     if provider.ConsumeProbability() < 0.1:
@@ -62,8 +56,8 @@ def decode_chunk(provider: Any) -> None:
     if provider.ConsumeBool():
         first, stride = float(int(first)) if abs(first) < 2**62 else first, 1.0
     chunk = Chunk(
-        0, count, first, stride, 0.0, 0.0,
-        *_column(provider, count), *_column(provider, count), *_column(provider, count),
+        0, count, first, stride, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
+        *_column(provider, count), *_column(provider, count), *_column(provider, count), b'',
     )  # fmt: skip
     try:
         points = unpacked(chunk)
@@ -87,7 +81,7 @@ def _column(provider: Any, count: int) -> tuple[Any, bytes]:
 
 def decode_spill(provider: Any) -> None:
     """A spill file is read, or is a StorageFormatError, also where its checksums are right."""
-    from neptune_async._engine.spill import read_spill
+    from neptune_async._engine.durability.spill_files import read_spill
     from neptune_async.exceptions import StorageFormatError
 
     raw = json.dumps([[b'w'.hex(), 1, [[1, 'EXP', 1, _json(provider, 3), '', _json(provider, 2)]]]])

@@ -20,12 +20,41 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
 import neptune_async
 from neptune_async import Experiment
 from neptune_async.exceptions import ExperimentNotFoundError, VariableNotFoundError
 
+from .child import MARK, mark
+
 LIMIT = 60.0
 """Seconds after which a process that has not ended hangs."""
+
+LOGS_ON = """
+    from child import experiment, hear, log_numbers, say, wait_until
+    from neptune_async.exceptions import StorageError
+    errors = []
+    exp = experiment(flush_interval=0.01, on_error=errors.append)
+    log_numbers(exp, range(1000))
+    exp.flush()
+    say('open')
+    hear()
+    log_numbers(exp, range(1000, 2000))
+    wait_until(lambda: errors)
+    try:
+        exp.flush()
+    except StorageError as error:
+        say('raised', error)
+    say('pending', exp.pending)
+    hear()
+"""
+"""A script that logs 0 to 999, waits, logs 1000 to 1999 into a store that does not take them,
+waits, and ends.
+"""
+
+BUSY = 'from busy import stay_busy; stay_busy()\n'
+"""What a script begins with whose process is busy by itself."""
 
 
 def trials(number: int) -> int:
@@ -81,12 +110,13 @@ class Child:
         options: Sequence[str] = (),
         env: Mapping[str, str | None] | None = None,
         stderr: int | None = None,
+        busy: bool = False,
     ) -> None:
         self._tally = tally
         self._deadline = time.monotonic() + limit
         self._limit = limit
         file = folder / f'child_{time.monotonic_ns()}.py'
-        file.write_text(textwrap.dedent(script))
+        file.write_text((BUSY if busy else '') + textwrap.dedent(script))
         self.process = subprocess.Popen(
             # On SIGABRT, faulthandler shows where each thread is.
             [sys.executable, '-X', 'faulthandler', *options, file, *map(str, arguments)],
@@ -213,10 +243,29 @@ class Child:
                 self.process.stdin.close()
 
 
+@contextmanager
+def mounted_disk(folder: Path, megabytes: int, failure: str) -> Iterator[Path]:
+    """Mount a small file system below a folder; where that is not allowed, skip the test.
+
+    :param failure: what cannot be injected without it.
+    """
+    disk = folder / 'disk'
+    disk.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'none', str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f'{failure} cannot be injected: {mounted.stderr.strip()}')
+    try:
+        yield disk
+    finally:
+        subprocess.run(['umount', '-l', disk], check=True)
+
+
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment of a child; a change to None takes a variable away."""
     here, package = Path(__file__).parent, Path(neptune_async.__file__).parent.parent
-    wanted = {**os.environ, 'PYTHONPATH': f'{package}{os.pathsep}{here}', **changes}
+    path = os.pathsep.join(map(str, [package, here, here.parent]))
+    wanted = {**os.environ, 'PYTHONPATH': path, **changes}
     return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -353,11 +402,3 @@ class Store:
             connection.execute('ROLLBACK')
         finally:
             connection.close()
-
-
-MARK = 10**9
-
-
-def mark(writer: int, number: int) -> float:
-    """Return the value that says who logged it, and as which of its values."""
-    return float(writer * MARK + number)

@@ -95,7 +95,7 @@ def test_a_wal_that_a_reader_makes_grow_is_warned_of_and_shrinks_again(
 ) -> None:
     store.open_once()
     child = start("""
-        from child import experiment, hear, say
+        from child import experiment, hear, log_numbers, say
         from neptune_async._storage.sqlite import checkpoint
         checkpoint.CHECKPOINT_BYTES = 2**17
         checkpoint.WARN_BYTES = 2**20
@@ -104,17 +104,11 @@ def test_a_wal_that_a_reader_makes_grow_is_warned_of_and_shrinks_again(
         exp.flush()
         say('open')
         hear()
-        for n in range(1, 100_000):
-            exp['loss'].log(n)
-            if n % 5000 == 0:
-                exp.flush()
+        log_numbers(exp, range(1, 100_000), flush_every=5000)
         exp.flush()
         say('logged')
         hear()
-        for n in range(100_000, 140_000):
-            exp['loss'].log(n)
-            if n % 5000 == 0:
-                exp.flush()
+        log_numbers(exp, range(100_000, 140_000), flush_every=5000)
         exp.flush()
         say('shrunk')
         hear()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unmeasured
 def test_threads_lose_nothing_and_keep_their_order(run: Run, store: Store, interval: float) -> None:
     ended = run(f"""
         import sys, threading
-        from child import experiment
+        from child import experiment, mark
         sys.setswitchinterval(1e-5)
         exp = experiment(flush_interval={interval})
         together = threading.Barrier(4)
@@ -27,7 +27,7 @@ def test_threads_lose_nothing_and_keep_their_order(run: Run, store: Store, inter
         def train(thread):
             together.wait()
             for n in range(20_000):
-                value = float(thread * 10**9 + n)
+                value = mark(thread, n)
                 exp['one'].log(value)
                 exp[f'many/{{n % 50}}'].log(value)
                 if n % 10 == 0:
@@ -63,7 +63,7 @@ def test_threads_lose_nothing_and_keep_their_order(run: Run, store: Store, inter
 def test_threads_that_create_a_variable_at_once_make_one(run: Run, store: Store) -> None:
     ended = run("""
         import sys, threading
-        from child import experiment
+        from child import experiment, mark
         sys.setswitchinterval(1e-6)
         exp = experiment(flush_interval=0.001)
         together = threading.Barrier(4)
@@ -71,8 +71,8 @@ def test_threads_that_create_a_variable_at_once_make_one(run: Run, store: Store)
         def train(thread):
             for n in range(300):
                 together.wait()
-                exp[f'new/{n}'].log(float(thread * 10**9))
-                exp[f'new/{n}'].log(float(thread * 10**9 + 1))
+                exp[f'new/{n}'].log(mark(thread, 0))
+                exp[f'new/{n}'].log(mark(thread, 1))
 
         threads = [threading.Thread(target=train, args=[n]) for n in range(4)]
         for thread in threads:
@@ -146,12 +146,11 @@ def test_threads_that_do_everything_at_once_do_not_disturb_each_other(
 def test_blocked_threads_lose_nothing(run: Run, store: Store) -> None:
     ended = run("""
         import threading
-        from child import experiment, say
+        from child import experiment, log_marked, say
         exp = experiment(max_pending=100)
 
         def train(thread):
-            for n in range(5_000):
-                exp['loss'].log(float(thread * 10**9 + n))
+            log_marked(exp, thread, range(5_000))
 
         threads = [threading.Thread(target=train, args=[n]) for n in range(4)]
         for thread in threads:
@@ -168,7 +167,7 @@ def test_blocked_threads_lose_nothing(run: Run, store: Store) -> None:
 def test_what_is_dropped_is_counted_exactly(start: Start, store: Store) -> None:
     child = start("""
         import threading
-        from child import experiment, hear, say
+        from child import experiment, hear, log_marked, say
         exp = experiment(max_pending=1000, overflow='drop')
         exp['loss'].log(0.0)
         exp.flush()
@@ -176,8 +175,7 @@ def test_what_is_dropped_is_counted_exactly(start: Start, store: Store) -> None:
         hear()
 
         def train(thread):
-            for n in range(20_000):
-                exp['loss'].log(float(thread * 10**9 + n))
+            log_marked(exp, thread, range(20_000))
 
         threads = [threading.Thread(target=train, args=[n]) for n in range(1, 5)]
         for thread in threads:
@@ -213,15 +211,15 @@ def test_what_is_dropped_is_counted_exactly(start: Start, store: Store) -> None:
 
 EIGHT = """
     import random, sys
-    from child import experiment, hear, say
+    from child import experiment, hear, mark, say
     writer = int(sys.argv[1])
     say('ready')
     hear()
     exp = experiment(flush_interval=random.Random(writer).uniform(0.001, 0.05))
     for n in range(3_000):
-        exp['loss'].log(float(writer * 10**9 + n))
+        exp['loss'].log(mark(writer, n))
         if n % 10 == 0:
-            exp[f'many/{n % 70}'].log(float(writer * 10**9 + n))
+            exp[f'many/{n % 70}'].log(mark(writer, n))
             exp['tags'].add(f'{writer}:{n}')
         if n % 500 == 499:
             exp.flush()

@@ -17,14 +17,15 @@ Start = Callable[..., Child]
 
 COUNT = 1000
 
+pytestmark = pytest.mark.busy
+
 
 @pytest.mark.failure('F7', 'the program falls off its end')
 def test_falling_off_the_end_stores_everything(run: Run, store: Store) -> None:
     ended = run("""
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         exp['note'].assign('end')
         exp['tags'].add('a', 'b')
     """)
@@ -37,10 +38,9 @@ def test_falling_off_the_end_stores_everything(run: Run, store: Store) -> None:
 def test_no_warning_is_given_at_exit_in_development_mode(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         """,
         options=['-X', 'dev'],
     )
@@ -52,12 +52,11 @@ def test_no_warning_is_given_at_exit_in_development_mode(run: Run, store: Store)
 @pytest.mark.failure('F7', 'the program ends in a function, its experiment let go of')
 def test_an_experiment_that_nobody_holds_is_stored(run: Run, store: Store) -> None:
     ended = run("""
-        from child import experiment
+        from child import experiment, log_numbers
 
         def train():
             exp = experiment()
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
 
         train()
     """)
@@ -69,13 +68,12 @@ def test_an_experiment_that_nobody_holds_is_stored(run: Run, store: Store) -> No
 @pytest.mark.failure('F7', 'many experiments and stores are open at the end')
 def test_every_experiment_of_every_store_is_stored(run: Run, store: Store, tmp_path: Path) -> None:
     run("""
-        from child import experiment
+        from child import experiment, log_numbers
         from neptune_async import Experiment
         kept = [experiment(f'EXP-{n}') for n in range(10)]
         kept += [Experiment(f'EXP-{n}', storage=f'other-{n}.db') for n in range(10)]
         for exp in kept:
-            for n in range(100):
-                exp['loss'].log(n)
+            log_numbers(exp, range(100))
     """)
 
     for n in range(10):
@@ -116,10 +114,9 @@ def test_an_unhandled_exception_stores_everything_and_shows_as_ever(run: Run, st
 def test_an_exception_leaves_a_with_block_stored(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment
+        from child import experiment, log_numbers
         with experiment() as exp:
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
             raise ValueError('diverged')
         """,
         code=1,
@@ -135,10 +132,9 @@ def test_sys_exit_keeps_its_code(run: Run, store: Store) -> None:
     ended = run(
         """
         import sys
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         sys.exit(3)
         """,
         code=3,
@@ -152,19 +148,17 @@ def test_sys_exit_keeps_its_code(run: Run, store: Store) -> None:
 def test_sys_exit_in_a_thread_ends_that_thread_only(run: Run, store: Store) -> None:
     ended = run("""
         import sys, threading
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
 
         def log(numbers):
-            for n in numbers:
-                exp['loss'].log(n)
+            log_numbers(exp, numbers)
             sys.exit(3)
 
         thread = threading.Thread(target=log, args=[range(500)])
         thread.start()
         thread.join()
-        for n in range(500, 1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(500, 1000))
     """)
 
     assert ended.errors == ''
@@ -232,13 +226,12 @@ def test_a_thread_that_outlives_main_may_open_an_experiment(run: Run, store: Sto
         pytest.skip('this Python starts no thread once main has ended: its issue 113964')
     ended = run("""
         import threading
-        from child import experiment
+        from child import experiment, log_numbers
 
         def train():
             threading.main_thread().join()
             exp = experiment()
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
 
         threading.Thread(target=train).start()
     """)
@@ -294,13 +287,12 @@ def test_what_a_daemon_thread_logs_at_the_end_is_stored_or_counted_as_dropped(
 def test_a_log_from_a_later_exit_handler_is_stored(run: Run, store: Store) -> None:
     ended = run("""
         import atexit
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
 
         @atexit.register
         def last():
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
     """)
 
     assert ended.errors == ''
@@ -322,10 +314,9 @@ def test_a_log_from_an_earlier_exit_handler_is_counted_as_dropped(run: Run, stor
             say('dropped', stats.dropped)
             say('pending', stats.pending)
 
-        from child import experiment, say
+        from child import experiment, log_numbers, say
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
     """)
 
     assert (ended.number('dropped'), ended.number('pending')) == (30, 0)
@@ -349,10 +340,9 @@ def test_an_exit_handler_may_flush_read_and_close(run: Run, store: Store) -> Non
             except Exception as error:
                 say('refused', type(error).__name__)
 
-        from child import experiment, say
+        from child import experiment, log_numbers, say
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
 
         @atexit.register
         def first():
@@ -369,7 +359,7 @@ def test_an_exit_handler_may_flush_read_and_close(run: Run, store: Store) -> Non
 def test_a_log_from_del_at_shutdown_does_no_harm(run: Run, store: Store) -> None:
     ended = run("""
         import builtins, sys
-        from child import experiment, say
+        from child import experiment, log_numbers, say
         exp = experiment()
 
         class Model:
@@ -379,8 +369,7 @@ def test_a_log_from_del_at_shutdown_does_no_harm(run: Run, store: Store) -> None
                 stats = exp.stats()
                 say('dropped', stats.dropped, stats.pending)
 
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         model = Model()
         model.self = model  # a cycle, which is collected when modules are
         builtins.kept = Model()  # the last of all to go
@@ -408,10 +397,9 @@ def test_a_log_from_a_finalizer_at_shutdown_does_no_harm(
         model = Model()
         if 'before' in sys.argv:  # registers its exit handler before the library does
             weakref.finalize(model, lambda: last())
-        from child import experiment, say
+        from child import experiment, log_numbers, say
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         if 'after' in sys.argv:
             weakref.finalize(model, lambda: last())
 
@@ -434,10 +422,9 @@ def test_a_log_from_a_finalizer_at_shutdown_does_no_harm(
 def test_the_end_needs_no_new_thread(run: Run, store: Store) -> None:
     ended = run("""
         import atexit, threading
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
 
         @atexit.register
         def refuse():
@@ -456,12 +443,11 @@ def test_asyncio_run_may_end_with_operations_pending(run: Run, store: Store, end
     ended = run(
         """
         import asyncio, sys
-        from child import experiment
+        from child import experiment, log_numbers
 
         async def train():
             exp = experiment()
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
             if 'raise' in sys.argv:
                 raise SystemExit(0)
             if 'cancel' in sys.argv:
@@ -485,10 +471,9 @@ def test_asyncio_run_may_end_with_operations_pending(run: Run, store: Store, end
 def test_a_closed_stderr_does_no_harm(run: Run, store: Store, closing: str) -> None:
     ended = run(f"""
         import os, sys
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         {closing}
     """)
 
@@ -525,14 +510,15 @@ def test_sys_exit_in_a_handler_while_storage_is_waited_for_keeps_everything(
     child = start(
         """
         import os, signal, sys, threading
-        from child import experiment, hear, say, wait_until
+        from child import experiment, hear, log_numbers, say, wait_until
         from neptune_async import Experiment
+        from neptune_async._engine.worker.reply import Reply
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         where, = sys.argv[1:]
         ends = False
 
         def terminate():
-            main, wait = threading.main_thread().ident, threading.Condition.wait.__code__
+            main, wait = threading.main_thread().ident, Reply.wait.__code__
             wait_until(lambda: ends and sys._current_frames()[main].f_code is wait)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -543,8 +529,7 @@ def test_sys_exit_in_a_handler_while_storage_is_waited_for_keeps_everything(
         exp.flush()
         say('open')
         hear()
-        for n in range(1, 1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1, 1000))
         threading.Thread(target=terminate, daemon=True).start()
         ends = True
         if where == 'close':
@@ -608,15 +593,18 @@ def test_two_that_close_at_once_keep_everything(run: Run, store: Store) -> None:
 
 
 @pytest.mark.failure('F7', 'a thread goes on logging while another closes the experiment')
-def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: Store) -> None:
-    rounds = trials(300)
+def test_what_was_logged_before_a_close_refuses_it_is_stored(
+    run: Run, store: Store, beside: str
+) -> None:
+    rounds = trials(300 if beside == 'idle' else 50)
     ended = run(
         """
         import sys, threading
         from child import experiment, say, wait_until
         from neptune_async.exceptions import ExperimentClosedError
         n = 0
-        sys.setswitchinterval(1e-5)  # between any two bytecodes another thread comes in
+        if sys.argv[2] == 'idle':
+            sys.setswitchinterval(1e-5)  # between any two bytecodes another thread comes in
 
         def log(view):
             global n
@@ -637,6 +625,7 @@ def test_what_was_logged_before_a_close_refuses_it_is_stored(run: Run, store: St
         say('returned', n)
         """,
         rounds,
+        beside,
         limit=LIMIT * trials(1),
     )
 
@@ -678,18 +667,17 @@ def test_a_second_flush_on_signal_waits_for_the_last_spill(start: Start, store: 
     child = start(
         """
         import os, signal
-        from child import experiment, hear, say
+        from child import experiment, hear, log_numbers, say
         from neptune_async import flush_on_signal
-        from neptune_async._engine import lifecycle
-        lifecycle.EXIT_TIMEOUT = 1.0
+        from neptune_async._engine.lifecycle import running_workers
+        running_workers.EXIT_TIMEOUT = 1.0
         flush_on_signal(timeout=1.0)
         exp = experiment()
         exp['loss'].log(0)
         exp.flush()
         say('open')
         hear()
-        for n in range(1, 1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1, 1000))
 
         def interrupted(descriptor):
             os.fsync = fsync

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import Child, Ended, Store, Tally
+from .harness import Child, Ended, Store, Tally, mounted_disk
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -67,39 +66,21 @@ def test_a_file_that_may_not_grow_stops_nothing(run: Run, store: Store) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path, tally: Tally) -> Iterator[Store]:
     """A store on a file system of one megabyte."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f'F26: a full disk cannot be injected: {mounted.stderr.strip()}')
-    yield Store(folder / 'experiments.db', tally)
-    subprocess.run(['umount', '-l', folder], check=True)
+    with mounted_disk(tmp_path, 1, 'F26: a full disk') as folder:
+        yield Store(folder / 'experiments.db', tally)
 
 
 FILLS_THE_DISK = """
-    import os
-    from pathlib import Path
-    from child import experiment, say, wait_until
+    from child import experiment, fill_disk, log_numbers, say, wait_until
     from neptune_async.exceptions import StorageError
     errors = []
     exp = experiment(on_error=errors.append, flush_interval=0.01)
-    for n in range(1000):
-        exp['loss'].log(n)
+    log_numbers(exp, range(1000))
     exp.flush()
-    other = Path(os.environ['STORE']).with_name('other')
-    with other.open('wb', buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
-    for n in range(1000, 11_000):
-        exp['loss'].log(n)
+    other = fill_disk()
+    log_numbers(exp, range(1000, 11_000))
     wait_until(lambda: errors)
-    for n in range(11_000, 12_000):
-        exp['loss'].log(n)
+    log_numbers(exp, range(11_000, 12_000))
 """
 
 
@@ -200,9 +181,9 @@ def test_a_store_that_is_held_too_long_is_a_fault_and_is_tried_on(
 ) -> None:
     child = start("""
         from child import experiment, hear, say, wait_until
-        from neptune_async._engine import sending
+        from neptune_async._engine.storing import retries
         from neptune_async.exceptions import StorageBusyError
-        sending.BUSY_PATIENCE = 0.2
+        retries.BUSY_PATIENCE = 0.2
         errors = []
         exp = experiment(on_error=errors.append, flush_interval=0.01)
         exp['loss'].log(0)
@@ -258,32 +239,29 @@ def test_what_is_in_a_held_store_can_be_read_and_logged_to(start: Start, store: 
 
 
 @pytest.mark.failure('F24', 'flush, read, open and close are called by on_error')
-def test_a_wait_on_the_workers_own_thread_raises_at_once(run: Run, store: Store) -> None:
+def test_on_error_may_wait_for_the_worker(run: Run, store: Store) -> None:
     ended = run("""
-        import os
-        from child import experiment, say, wait_until
+        import os, threading
+        from child import experiment, fail_writes, log_numbers, say
         from neptune_async import delete_experiment, list_experiments
-        from neptune_async._storage.sqlite.storage import SQLiteStorage
-        from neptune_async.exceptions import StorageError, WorkerThreadError
-        write = SQLiteStorage.write
+        from neptune_async.exceptions import StorageError
         fails = True
-
-        async def failing(self, batch, **options):
-            if fails and any(part.points for part in batch.parts):
-                raise StorageError('injected')
-            return await write(self, batch, **options)
-
-        SQLiteStorage.write = failing
+        done = threading.Event()
+        fail_writes(lambda: fails)
 
         def on_error(error):
             global fails
-            for name, call in calls.items():
-                try:
-                    call()
-                except WorkerThreadError:
-                    say('refused', name)
-            exp['from on_error'].log(1)
+            try:
+                exp.flush()
+            except StorageError:
+                say('told')
             fails = False
+            for name, call in calls.items():
+                call()
+                say('answered', name)
+            exp['from on_error'].log(1)
+            say('done')
+            done.set()
 
         store = os.environ['STORE']
         exp = experiment(on_error=on_error)
@@ -291,18 +269,19 @@ def test_a_wait_on_the_workers_own_thread_raises_at_once(run: Run, store: Store)
             'flush': exp.flush,
             'read': lambda: exp['loss'].all(),
             'exists': lambda: exp['loss'].exists(),
-            'delete': lambda: exp['loss'].delete(),
-            'open': lambda: experiment('OTHER'),
+            'delete': lambda: exp['gone'].delete(),
+            'open': lambda: experiment('OTHER').close(),
             'list_experiments': lambda: list_experiments(store),
             'delete_experiment': lambda: delete_experiment('OTHER', store),
         }
-        for n in range(100):
-            exp['loss'].log(n)
-        wait_until(lambda: exp.pending == 0)
+        exp['gone'].assign(1)
+        log_numbers(exp, range(100))
+        assert done.wait(30)
     """)
 
-    assert ended.lines == [
-        f'refused {name}'
+    assert ended.lines[0] == 'told' and ended.lines[-1] == 'done'
+    assert ended.lines[1:-1] == [
+        f'answered {name}'
         for name in (
             'flush',
             'read',
@@ -319,36 +298,24 @@ def test_a_wait_on_the_workers_own_thread_raises_at_once(run: Run, store: Store)
 
 
 @pytest.mark.failure('F24', 'close is called by on_error')
-def test_a_close_on_the_workers_own_thread_raises_and_loses_nothing(run: Run, store: Store) -> None:
+def test_on_error_may_close_the_experiment(run: Run, store: Store) -> None:
     ended = run("""
-        from child import experiment, say, wait_until
-        from neptune_async._storage.sqlite.storage import SQLiteStorage
-        from neptune_async.exceptions import StorageError, WorkerThreadError
-        write = SQLiteStorage.write
+        from child import experiment, fail_writes, log_numbers, say, wait_until
         fails = True
-
-        async def failing(self, batch, **options):
-            if fails and any(part.points for part in batch.parts):
-                raise StorageError('injected')
-            return await write(self, batch, **options)
-
-        SQLiteStorage.write = failing
+        fail_writes(lambda: fails)
 
         def on_error(error):
             global fails
             fails = False
-            try:
-                exp.close()
-            except WorkerThreadError:
-                say('refused')
+            exp.close()
+            say('closed')
 
         exp = experiment(on_error=on_error)
-        for n in range(100):
-            exp['loss'].log(n)
-        wait_until(lambda: not fails)
+        log_numbers(exp, range(100))
+        wait_until(lambda: exp._is_closed)
     """)
 
-    assert ended.lines == ['refused']
+    assert ended.lines == ['closed']
     assert 'Traceback' not in ended.errors
     store.require('loss', range(100))
 
@@ -356,28 +323,16 @@ def test_a_close_on_the_workers_own_thread_raises_and_loses_nothing(run: Run, st
 @pytest.mark.failure('F24', 'on_error itself fails')
 def test_an_on_error_that_fails_stops_nothing(run: Run, store: Store) -> None:
     ended = run("""
-        from child import experiment, say, wait_until
-        from neptune_async._storage.sqlite.storage import SQLiteStorage
-        from neptune_async.exceptions import StorageError
-        write = SQLiteStorage.write
-        left = 3
-
-        async def failing(self, batch, **options):
-            global left
-            if left and any(part.points for part in batch.parts):
-                left -= 1
-                raise StorageError('injected')
-            return await write(self, batch, **options)
-
-        SQLiteStorage.write = failing
+        from child import experiment, fail_writes, log_numbers, say, wait_until
+        left = [True] * 3
+        fail_writes(lambda: left and left.pop())
 
         def on_error(error):
             say('called')
             raise ValueError('a fault of the user')
 
         exp = experiment(on_error=on_error)
-        for n in range(100):
-            exp['loss'].log(n)
+        log_numbers(exp, range(100))
         wait_until(lambda: exp.pending == 0)
     """)
 

@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from neptune_async import Experiment
-from neptune_async._engine.spill import write_spill
+from neptune_async._engine.durability.spill_files import write_spill
 from neptune_async._model.operations import Batch, CreateVariable, Part, Variable
 
 from . import shim
-from .harness import Child, Ended, Store, Tally
+from .harness import LOGS_ON, Child, Ended, Store, Tally, mounted_disk
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -95,17 +95,11 @@ def public(tally: Tally) -> Iterator[Store]:
 @pytest.fixture
 def mounted(tmp_path: Path, tally: Tally) -> Iterator[Store]:
     """A store on a file system that can be mounted anew, read-only."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    mount = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'none', folder]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f'F28: a read-only file system cannot be injected: {done.stderr.strip()}')
-    store = Store(folder / 'experiments.db', tally)
-    with Experiment('EXP', storage=store.path) as exp:
-        exp['loss'].log(0)
-    yield store
-    subprocess.run(['umount', '-l', folder], check=True)
+    with mounted_disk(tmp_path, 4, 'F28: a read-only file system') as folder:
+        store = Store(folder / 'experiments.db', tally)
+        with Experiment('EXP', storage=store.path) as exp:
+            exp['loss'].log(0)
+        yield store
 
 
 def make_read_only(store: Store) -> None:
@@ -134,11 +128,10 @@ def test_there_is_no_wal_on_a_network_file_system(
 ) -> None:
     script = """
         import os
-        from child import experiment, say
+        from child import experiment, log_numbers, say
         exp = experiment()
         begin = int(os.environ['BEGIN'])
-        for n in range(begin, begin + 1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(begin, begin + 1000))
         exp.flush()
         say('wal', os.path.exists(os.environ['STORE'] + '-wal'))
         assert exp['loss'].tail(1) == [begin + 999]
@@ -185,9 +178,9 @@ def test_a_store_that_others_keep_in_wal_mode_is_refused(
     ended = run(
         """
         from child import experiment, say
-        from neptune_async._engine import sending
+        from neptune_async._engine.storing import retries
         from neptune_async.exceptions import StorageBusyError
-        sending.BUSY_PATIENCE = 0.2
+        retries.BUSY_PATIENCE = 0.2
         try:
             experiment()
         except StorageBusyError as error:
@@ -295,7 +288,7 @@ def test_what_was_in_a_failed_sync_is_sent_again_and_stored_once(
     preload = shim.build(tmp_path, 'F27: an fsync that fails')
     child = start(
         """
-        from child import experiment, hear, say, wait_until
+        from child import experiment, hear, log_numbers, say, wait_until
         from neptune_async._storage.sqlite.storage import SQLiteStorage
         from neptune_async.exceptions import StorageError
         write = SQLiteStorage.write
@@ -306,21 +299,18 @@ def test_what_was_in_a_failed_sync_is_sent_again_and_stored_once(
         SQLiteStorage.write = write_synced
         errors = []
         exp = experiment(flush_interval=0.01, on_error=errors.append)
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         exp.flush()
         say('open')
         hear()
-        for n in range(1000, 2000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000, 2000))
         wait_until(lambda: errors and exp.stats().retries > 2)
         try:
             exp.flush()
         except StorageError:
             say('raised')
         hear()
-        for n in range(2000, 3000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(2000, 3000))
         exp.flush()
         say('pending', exp.pending)
         """,
@@ -495,27 +485,11 @@ def test_a_file_system_that_becomes_read_only_stops_nothing(
     read_only = tmp_path / 'read_only'
     preload = shim.build(tmp_path, 'F28: a file system that becomes read-only')
     child = start(
-        """
-        from child import experiment, hear, say, wait_until
-        from neptune_async.exceptions import StorageError
-        errors = []
-        exp = experiment(flush_interval=0.01, on_error=errors.append)
-        for n in range(1000):
-            exp['loss'].log(n)
-        exp.flush()
-        say('open')
-        hear()
-        for n in range(1000, 2000):
-            exp['loss'].log(n)
-        wait_until(lambda: errors)
-        try:
-            exp.flush()
-        except StorageError:
-            say('raised')
-        hear()
-        exp.flush()
-        say('pending', exp.pending)
-        """,
+        LOGS_ON
+        + """
+    exp.flush()
+    say('pending', exp.pending)
+""",
         env={'LD_PRELOAD': preload, 'SHIM_READ_ONLY': str(read_only)},
     )
     child.wait_for('open')

@@ -14,34 +14,12 @@ from pathlib import Path
 import pytest
 
 from neptune_async import Experiment
-from neptune_async._engine.spill import read_spill
+from neptune_async._engine.durability.spill_files import read_spill
 
-from .harness import Child, Ended, Store, Tally, trials
+from .harness import LOGS_ON, Child, Ended, Store, Tally, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
-
-LOGS_ON = """
-    from child import experiment, hear, say, wait_until
-    from neptune_async.exceptions import StorageError
-    errors = []
-    exp = experiment(flush_interval=0.01, on_error=errors.append)
-    for n in range(1000):
-        exp['loss'].log(n)
-    exp.flush()
-    say('open')
-    hear()
-    for n in range(1000, 2000):
-        exp['loss'].log(n)
-    wait_until(lambda: errors)
-    try:
-        exp.flush()
-    except StorageError as error:
-        say('raised', error)
-    say('pending', exp.pending)
-    hear()
-"""
-"""Logs 0 to 999, waits, logs 1000 to 1999 into a store that does not take them, waits, ends."""
 
 
 @pytest.fixture
@@ -138,14 +116,13 @@ def test_a_new_store_under_the_old_name_has_a_wal_of_its_own(
         store.path.unlink if change == 'removed' else lambda: other.path.replace(store.path),
     )
     newcomer = start("""
-        from child import experiment, hear, say
+        from child import experiment, hear, log_numbers, say
         exp = experiment('NEW')
         exp['loss'].log(0)
         exp.flush()
         say('open')
         hear()
-        for n in range(1, 1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1, 1000))
     """)
     newcomer.wait_for('open')
     wal = Path(f'{store.path}-wal')
@@ -235,7 +212,7 @@ def test_a_wal_that_is_removed_takes_nothing_more(start: Start, store: Store) ->
 # ── Damage ───────────────────────────────────────────────────────────────────
 
 OPENS_AND_LOGS = """
-    from child import experiment, say
+    from child import experiment, log_numbers, say
     from neptune_async.exceptions import StorageError
     try:
         exp = experiment()
@@ -247,8 +224,7 @@ OPENS_AND_LOGS = """
         except StorageError as error:
             say('unread', error)
         try:
-            for n in range(5000, 6000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(5000, 6000))
             exp.flush()
             say('stored')
         except StorageError as error:
@@ -314,15 +290,14 @@ def test_what_a_damaged_file_does_not_take_is_kept_apart(
     with Experiment('EXP', storage=store.path) as exp:
         exp['loss'].extend([float(n) for n in range(5000)])
     child = start("""
-        from child import experiment, hear, say
+        from child import experiment, hear, log_numbers, say
         from neptune_async.exceptions import StorageError
         exp = experiment()
         exp['other'].log(1)
         exp.flush()
         say('open')
         hear()
-        for n in range(5000, 6000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(5000, 6000))
         try:
             exp.flush()
             say('stored')

@@ -15,27 +15,26 @@ Start = Callable[..., Child]
 # From Python 3.12 on, forking a process that has threads is warned of.
 QUIET = ['-W', 'ignore::DeprecationWarning']
 
+pytestmark = pytest.mark.busy
+
 
 @pytest.mark.failure('F16', 'fork with 1,000 operations queued')
 def test_operations_queued_at_a_fork_are_stored_once(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, log_marked, reap, say
         exp = experiment(flush_interval=60)
-        for n in range(1000):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(1000))
 
         def body():
             say('pending', exp.pending)
             say('accepted', exp.stats().accepted)
-            for n in range(100):
-                exp['loss'].log(float(2 * 10**9 + n))
+            log_marked(exp, 2, range(100))
 
         child = fork(body, limit=30)
         say('code', *reap(child))
         say('mine', exp.pending)
-        for n in range(1000, 1100):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(1000, 1100))
         """,
         options=QUIET,
     )
@@ -50,21 +49,18 @@ def test_operations_queued_at_a_fork_are_stored_once(run: Run, store: Store) -> 
 def test_a_batch_in_flight_at_a_fork_is_stored_once(start: Start, store: Store) -> None:
     child = start(
         """
-        from child import experiment, fork, hear, reap, say, wait_until
+        from child import experiment, fork, hear, log_marked, mark, reap, say, wait_until
         exp = experiment()
-        exp['loss'].log(float(10**9))
+        exp['loss'].log(mark(1, 0))
         exp.flush()
         say('open')
         hear()
-        for n in range(1, 1000):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(1, 1000))
         wait_until(lambda: exp.stats().retries > 3)
-        for n in range(1000, 2000):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(1000, 2000))
 
         def body():
-            for n in range(100):
-                exp['loss'].log(float(2 * 10**9 + n))
+            log_marked(exp, 2, range(100))
 
         child = fork(body, limit=30)
         say('forked')
@@ -88,17 +84,15 @@ def test_a_child_that_only_exits_takes_nothing_along(run: Run, store: Store, end
     ended = run(
         f"""
         import os, sys
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, log_numbers, reap, say
         exp = experiment(flush_interval=60)
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
 
         def body():
             {end}
 
         say('codes', *reap(*[fork(body, limit=30) for _ in range(3)]))
-        for n in range(1000, 1100):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000, 1100))
         """,
         options=QUIET,
     )
@@ -115,19 +109,16 @@ def test_a_child_that_leaves_the_parents_with_block_closes_nothing_of_it(
     ended = run(
         """
         import os, signal
-        from child import experiment, reap, say
+        from child import experiment, log_marked, reap, say
         with experiment(flush_interval=60) as exp:
-            for n in range(1000):
-                exp['loss'].log(float(10**9 + n))
+            log_marked(exp, 1, range(1000))
             pid = os.fork()
             if pid == 0:
                 signal.alarm(30)
-                for n in range(100):
-                    exp['loss'].log(float(2 * 10**9 + n))
+                log_marked(exp, 2, range(100))
             else:
                 say('code', *reap(pid))
-                for n in range(1000, 2000):
-                    exp['loss'].log(float(10**9 + n))
+                log_marked(exp, 1, range(1000, 2000))
         """,
         options=QUIET,
     )
@@ -144,9 +135,9 @@ def test_a_child_logs_to_variables_of_the_parent_and_to_new_ones(
 ) -> None:
     ended = run(
         f"""
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, mark, reap, say
         exp = experiment(flush_interval=60)
-        exp['old'].log(float(10**9))
+        exp['old'].log(mark(1, 0))
         exp['text'].log('parent')
         exp['atom'].assign('parent')
         exp['set'].add('parent')
@@ -155,19 +146,19 @@ def test_a_child_logs_to_variables_of_the_parent_and_to_new_ones(
             exp.flush()
 
         def body():
-            exp['old'].log(float(2 * 10**9))
-            exp['new'].log(float(2 * 10**9))
+            exp['old'].log(mark(2, 0))
+            exp['new'].log(mark(2, 0))
             exp['text'].log('child')
             exp['atom'].assign('child')
             exp['set'].add('child')
-            exp['both'].log(float(2 * 10**9))
+            exp['both'].log(mark(2, 0))
             exp.flush()
             say('tail', exp['new'].tail(1))
 
         child = fork(body, limit=30)
         say('code', *reap(child))
-        exp['both'].log(float(10**9))
-        exp['old'].log(float(10**9 + 1))
+        exp['both'].log(mark(1, 0))
+        exp['old'].log(mark(1, 1))
         exp.flush()
         assert exp['new'].all() == [float(2 * 10**9)]
         assert exp['set'].get() == {{'parent', 'child'}}
@@ -215,22 +206,19 @@ def test_a_fork_does_no_harm_to_an_experiment_with(run: Run, store: Store, optio
     ended = run(
         f"""
         import os
-        from child import fork, reap, say
+        from child import fork, log_marked, reap, say
         from neptune_async import Experiment
         options = {{'storage': os.environ['STORE']}} | dict({option})
         exp = Experiment('EXP', **options)
-        for n in range(10):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(10))
 
         def body():
-            for n in range(10):
-                exp['loss'].log(float(2 * 10**9 + n))
+            log_marked(exp, 2, range(10))
             exp.flush()
             assert exp['loss'].all()[-1] == float(2 * 10**9 + 9)
 
         say('code', *reap(fork(body, limit=30)))
-        for n in range(10, 20):
-            exp['loss'].log(float(10**9 + n))
+        log_marked(exp, 1, range(10, 20))
         assert exp['loss'].all()[-1] == float(10**9 + 19)
         """,
         options=QUIET,
@@ -246,12 +234,11 @@ def test_a_fork_does_no_harm_to_an_experiment_with(run: Run, store: Store, optio
 def test_each_generation_stores_its_own(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, log_marked, reap, say
         exp = experiment()
 
         def log(writer):
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(100))
 
         def child():
             log(2)
@@ -276,12 +263,11 @@ def test_a_fork_from_a_thread(run: Run, store: Store) -> None:
     ended = run(
         """
         import os, threading
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, log_marked, reap, say
         exp = experiment(flush_interval=60)
 
         def log(writer):
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(100))
 
         def body():
             log(2)
@@ -309,12 +295,11 @@ def test_a_fork_from_a_thread(run: Run, store: Store) -> None:
 def test_children_open_experiments_of_their_own(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, log_numbers, reap, say
 
         def body(name):
             exp = experiment(name)
-            for n in range(100):
-                exp['loss'].log(n)
+            log_numbers(exp, range(100))
 
         children = [fork(lambda: body(f'EXP-{n}'), limit=30) for n in range(4)]
         say('codes', *reap(*children))
@@ -331,17 +316,17 @@ def test_children_open_experiments_of_their_own(run: Run, store: Store) -> None:
 def test_a_child_opens_again_what_the_parent_has_closed(run: Run, store: Store) -> None:
     ended = run(
         """
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, mark, reap, say
         with experiment() as exp:
-            exp['loss'].log(float(10**9))
+            exp['loss'].log(mark(1, 0))
 
         def body():
             with experiment() as exp:
-                exp['loss'].log(float(2 * 10**9))
+                exp['loss'].log(mark(2, 0))
 
         say('code', *reap(fork(body, limit=30)))
         with experiment() as exp:
-            exp['loss'].log(float(10**9 + 1))
+            exp['loss'].log(mark(1, 1))
         """,
         options=QUIET,
     )
@@ -354,16 +339,16 @@ def test_a_child_opens_again_what_the_parent_has_closed(run: Run, store: Store) 
 @pytest.mark.parametrize('first', ['before', 'after', 'slow'])
 @pytest.mark.parametrize('generations', [1, 2])
 def test_a_child_that_outlives_its_parents_close_goes_on(
-    run: Run, store: Store, first: str, generations: int
+    run: Run, store: Store, first: str, generations: int, beside: str
 ) -> None:
-    rounds = trials(10)
+    rounds = trials(10 if beside == 'idle' else 3)
     ended = run(
         """
         import os, sys, time
         rounds, first, generations = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
         if first == 'slow':  # to begin: the parent comes to its close long before
             os.register_at_fork(after_in_child=lambda: time.sleep(0.3))
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, mark, reap, say
 
         def go_on():
             if generations == 2 and not os.environ.get('GRANDCHILD'):
@@ -373,12 +358,12 @@ def test_a_child_that_outlives_its_parents_close_goes_on(
                 if value == (first == 'before'):
                     os.write(ready, b'x')
                     os.read(closed, 1)
-                exp['loss'].log(float((n + 2) * 10**9 + value))
+                exp['loss'].log(mark(n + 2, value))
                 exp.flush()
 
         for n in range(rounds):
             exp = experiment()
-            exp['loss'].log(float(10**9 + 100 * n))
+            exp['loss'].log(mark(1, 100 * n))
             exp.flush()
             is_ready, ready = os.pipe()
             closed, close = os.pipe()
@@ -389,7 +374,7 @@ def test_a_child_that_outlives_its_parents_close_goes_on(
             os.write(close, b'x')
             with experiment() as exp:
                 for value in range(1, 100):
-                    exp['loss'].log(float(10**9 + 100 * n + value))
+                    exp['loss'].log(mark(1, 100 * n + value))
                     exp.flush()
             say('code', *reap(child))
         """,
@@ -412,7 +397,7 @@ def test_no_child_hangs_that_is_forked_under_load(run: Run, store: Store) -> Non
     ended = run(
         f"""
         import os, sys, threading
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, mark, reap, say
         from neptune_async import Experiment
         exp, other = experiment(flush_interval=0.001), Experiment('EXP', storage='other.db')
         ends = threading.Event()
@@ -421,7 +406,7 @@ def test_no_child_hangs_that_is_forked_under_load(run: Run, store: Store) -> Non
         def hammer(thread):
             n = 0
             while not ends.is_set():
-                exp['loss'].log(float(thread * 10**9 + n))
+                exp['loss'].log(mark(thread, n))
                 n += 1
                 logged[thread] = n
                 if n % 100 == 0:
@@ -434,12 +419,12 @@ def test_no_child_hangs_that_is_forked_under_load(run: Run, store: Store) -> Non
             thread.start()
 
         def body(writer):
-            exp['loss'].log(float(writer * 10**9))
-            exp['loss'].log(float(writer * 10**9 + 1))
+            exp['loss'].log(mark(writer, 0))
+            exp['loss'].log(mark(writer, 1))
             exp.flush()
             with experiment(f'CHILD-{{writer}}') as own:
                 own['loss'].log(writer)
-            exp['loss'].log(float(writer * 10**9 + 2))
+            exp['loss'].log(mark(writer, 2))
 
         hung = 0
         for writer in range(2, {forks} + 2):
@@ -472,18 +457,18 @@ def test_a_fork_does_not_wait_for_a_lock_of_others(start: Start, store: Store) -
     child = start(
         """
         import time
-        from child import experiment, fork, hear, reap, say, wait_until
+        from child import experiment, fork, hear, mark, reap, say, wait_until
         exp = experiment()
-        exp['loss'].log(float(10**9))
+        exp['loss'].log(mark(1, 0))
         exp.flush()
         say('open')
         hear()
-        exp['loss'].log(float(10**9 + 1))
+        exp['loss'].log(mark(1, 1))
         wait_until(lambda: exp.stats().retries > 3)
         children = []
         for writer in range(2, 12):
             def body():
-                exp['loss'].log(float(writer * 10**9))
+                exp['loss'].log(mark(writer, 0))
             children.append(fork(body))
         # While the store is still held: the test lets go of it only when it has heard this.
         say('forked')
@@ -508,10 +493,9 @@ def test_a_child_leaves_the_parents_connection_and_wal_alone(start: Start, store
     child = start(
         """
         import gc, os, sqlite3
-        from child import experiment, fork, hear, reap, say
+        from child import experiment, fork, hear, log_numbers, reap, say
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         exp.flush()
 
         def body():
@@ -522,10 +506,7 @@ def test_a_child_leaves_the_parents_connection_and_wal_alone(start: Start, store
         say('code', *reap(fork(body, limit=30)))
         say('forked')
         hear()
-        for n in range(1000, 2000):
-            exp['loss'].log(n)
-            if n % 100 == 0:
-                exp.flush()
+        log_numbers(exp, range(1000, 2000), flush_every=100)
         exp.flush()
         say('flushed')
         hear()
@@ -556,14 +537,14 @@ def test_a_child_that_closes_takes_no_lock_of_the_parent(start: Start, store: St
     child = start(
         """
         import gc, sys
-        from child import experiment, fork, reap, say
+        from child import experiment, fork, mark, reap, say
         exp = experiment(flush_interval=0.001)
         writer = 2
         for n in range(20000):
-            exp['loss'].log(float(10**9 + n))
+            exp['loss'].log(mark(1, n))
             if n % 1000 == 0:
                 def body():
-                    exp['loss'].log(float(writer * 10**9))
+                    exp['loss'].log(mark(writer, 0))
                     exp.close()
                     gc.collect()
                 say('code', *reap(fork(body, limit=30)))
@@ -601,10 +582,9 @@ def test_a_subprocess_does_no_harm(run: Run, store: Store) -> None:
 def test_exec_keeps_what_was_flushed_and_no_descriptor(run: Run, store: Store) -> None:
     ended = run("""
         import os, sys
-        from child import experiment
+        from child import experiment, log_numbers
         exp = experiment()
-        for n in range(1000):
-            exp['loss'].log(n)
+        log_numbers(exp, range(1000))
         exp.flush()
         lists = "import os; print(*[os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir("
         lists += "'/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')], sep='\\\\n')"
@@ -620,16 +600,16 @@ def test_a_child_that_an_exception_ends_stores_what_it_logged(run: Run, store: S
     ended = run(
         """
         import os, signal
-        from child import experiment, reap, say
+        from child import experiment, mark, reap, say
         exp = experiment(flush_interval=60)
-        exp['loss'].log(float(10**9))
+        exp['loss'].log(mark(1, 0))
         pid = os.fork()
         if pid == 0:
             signal.alarm(30)
-            exp['loss'].log(float(2 * 10**9))
+            exp['loss'].log(mark(2, 0))
             raise ValueError('diverged')
         say('code', *reap(pid))
-        exp['loss'].log(float(10**9 + 1))
+        exp['loss'].log(mark(1, 1))
         """,
         options=QUIET,
     )
@@ -647,13 +627,13 @@ def test_a_child_that_is_forked_at_the_end_of_its_parent_logs_on(
     child = start("""
         import os, threading
         from child import experiment, hear, say, wait_until
-        from neptune_async._engine import lifecycle
+        from neptune_async._engine.lifecycle import running_workers
         exp = experiment()
         exp['parent'].log(0)
         exp.flush()
 
         def fork_at_the_end():
-            wait_until(lambda: lifecycle._finishing)
+            wait_until(lambda: running_workers.running.finishing)
             if os.fork() == 0:
                 exp['child'].log(1)
                 say('forked')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Child, Ended, Store, trials
+from .harness import Child, Ended, Store, mounted_disk, trials
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -214,9 +214,7 @@ READS = """
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='that its owner lives is seen on Linux only')
 @pytest.mark.failure('F1', 'SIGKILL, and the store is only read')
-def test_who_only_reads_is_told_once_what_a_dead_process_left(
-    start: Start, run: Run, store: Store
-) -> None:
+def test_who_only_reads_sees_what_a_dead_process_left(start: Start, run: Run, store: Store) -> None:
     child = start(LOGS_UNTIL_KILLED)
     child.wait_for('logged')
     assert run(READS).errors == ''  # it lives, and will store that
@@ -226,10 +224,8 @@ def test_who_only_reads_is_told_once_what_a_dead_process_left(
     before = {path: path.stat().st_mtime_ns for path in journal.iterdir()}
     ended = run(READS)
 
-    assert ended.numbers('read') == [1, 1, 1]
-    (line,) = ended.errors.splitlines()
-    assert str(journal) in line
-    assert line.endswith(f'run: neptune-async recover --storage {store.path}')
+    assert ended.numbers('read') == [1000] * 3
+    assert ended.errors == ''
     assert {path: path.stat().st_mtime_ns for path in journal.iterdir()} == before
     store.open_once()
     assert run(READS).errors == ''
@@ -318,8 +314,8 @@ def test_what_is_spilled_at_the_end_is_not_taken_in_from_the_journal_too(
 ) -> None:
     child = start("""
         from child import experiment, hear, say
-        from neptune_async._engine import lifecycle
-        lifecycle.EXIT_TIMEOUT = 0.5
+        from neptune_async._engine.lifecycle import running_workers
+        running_workers.EXIT_TIMEOUT = 0.5
         exp = experiment(durability='call')
         exp['loss'].log(0)
         exp.flush()
@@ -412,14 +408,7 @@ def test_the_deletion_of_what_another_process_made_is_in_the_journal(
 def test_a_disk_without_room_for_a_journal_is_told_when_it_is_opened(
     start: Start, tmp_path: Path, store: Store
 ) -> None:
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f'a full disk cannot be injected: {mounted.stderr.strip()}')
-    try:
+    with mounted_disk(tmp_path, 1, 'a full disk') as folder:
         ended = start(
             """
             from child import experiment, say
@@ -434,8 +423,6 @@ def test_a_disk_without_room_for_a_journal_is_told_when_it_is_opened(
             """,
             env={'STORE': str(folder / 'experiments.db')},
         ).finish()
-    finally:
-        subprocess.run(['umount', '-l', folder], check=True)
     assert 'No space left' in ended.lines[0]
     assert str(folder) in ended.lines[0]
     assert 'Traceback' not in ended.errors

@@ -84,12 +84,12 @@ def test_a_kill_while_the_store_is_made_leaves_one_that_opens(start: Start, stor
     for number in range(rounds):
         child = start("""
             from child import say
-            import neptune_async._storage.sqlite.storage as storage
-            create = storage._create_schema
+            import neptune_async._storage.sqlite.opening as opening
+            create = opening._create_schema
             def announced(connection):
                 say('making')
                 create(connection)
-            storage._create_schema = announced
+            opening._create_schema = announced
             from child import experiment
             experiment()
             say('made')

@@ -12,7 +12,12 @@ Run = Callable[..., Ended]
 
 QUIET = ['-W', 'ignore::DeprecationWarning']
 
-methods = pytest.mark.parametrize('method', ['fork', 'forkserver', 'spawn'])
+methods = pytest.mark.parametrize(
+    ('method', 'beside'),
+    # What is started anew is as busy as any process is.
+    [('fork', 'idle'), ('fork', 'busy'), ('forkserver', 'idle'), ('spawn', 'idle')],
+    indirect=['beside'],
+)
 
 
 @methods
@@ -21,12 +26,11 @@ def test_a_child_that_logs_and_returns_is_stored(run: Run, store: Store, method:
     ended = run(
         """
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def work(writer):
             exp = experiment()
-            for n in range(1000):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(1000))
 
         if __name__ == '__main__':
             context = multiprocessing.get_context(sys.argv[1])
@@ -52,22 +56,19 @@ def test_an_experiment_that_a_child_is_given_is_stored(run: Run, store: Store, m
     ended = run(
         """
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def work(exp, writer):
-            for n in range(1000):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(1000))
 
         if __name__ == '__main__':
             context = multiprocessing.get_context(sys.argv[1])
             exp = experiment(flush_interval=60)
-            for n in range(500):
-                exp['loss'].log(float(4 * 10**9 + n))
+            log_marked(exp, 4, range(500))
             children = [context.Process(target=work, args=[exp, n]) for n in range(1, 4)]
             for child in children:
                 child.start()
-            for n in range(500, 1000):
-                exp['loss'].log(float(4 * 10**9 + n))
+            log_marked(exp, 4, range(500, 1000))
             for child in children:
                 child.join()
             say('codes', *[child.exitcode for child in children])
@@ -90,12 +91,11 @@ def test_a_child_keeps_its_exit_code(
     ended = run(
         f"""
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_numbers, say
 
         def work():
             exp = experiment()
-            for n in range(1000):
-                exp['loss'].log(n)
+            log_numbers(exp, range(1000))
             {end}
 
         if __name__ == '__main__':
@@ -154,12 +154,11 @@ def test_a_grandchild_is_stored(run: Run, store: Store, method: str) -> None:
     ended = run(
         """
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def log(writer):
             exp = experiment()
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(100))
 
         def work(method):
             log(1)
@@ -191,12 +190,11 @@ def test_a_child_that_a_thread_starts_is_stored(run: Run, store: Store, method: 
     ended = run(
         """
         import multiprocessing, sys, threading
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def work(writer):
             exp = experiment()
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(100))
 
         def start(context, writer):
             child = context.Process(target=work, args=[writer])
@@ -222,29 +220,34 @@ def test_a_child_that_a_thread_starts_is_stored(run: Run, store: Store, method: 
     store.require_interleaved('loss', dict.fromkeys(range(4), 100))
 
 
+KEEPS_ITS_EXPERIMENT = """
+    import multiprocessing, sys
+    from concurrent.futures import ProcessPoolExecutor
+    from child import experiment, log_marked, say
+
+    exp = None
+
+    def work(writer):
+        global exp
+        exp = exp or experiment()
+        log_marked(exp, writer, range(100))
+        return writer
+
+"""
+"""Its workers open their experiment in their first task, and go on with it in the next."""
+
+
 @methods
 @pytest.mark.failure('F20', 'a process pool is shut down')
 def test_the_workers_of_an_executor_are_stored(run: Run, store: Store, method: str) -> None:
     ended = run(
-        """
-        import multiprocessing, sys
-        from concurrent.futures import ProcessPoolExecutor
-        from child import experiment, say
-
-        exp = None
-
-        def work(writer):
-            global exp
-            exp = exp or experiment()
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
-            return writer
-
-        if __name__ == '__main__':
-            context = multiprocessing.get_context(sys.argv[1])
-            with ProcessPoolExecutor(2, mp_context=context) as executor:
-                say('sum', sum(executor.map(work, range(10))))
-        """,
+        KEEPS_ITS_EXPERIMENT
+        + """
+    if __name__ == '__main__':
+        context = multiprocessing.get_context(sys.argv[1])
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            say('sum', sum(executor.map(work, range(10))))
+""",
         method,
         options=QUIET,
     )
@@ -258,25 +261,14 @@ def test_the_workers_of_an_executor_are_stored(run: Run, store: Store, method: s
 @pytest.mark.failure('F20', 'a pool is closed and joined')
 def test_the_workers_of_a_pool_are_stored(run: Run, store: Store, method: str) -> None:
     ended = run(
-        """
-        import multiprocessing, sys
-        from child import experiment, say
-
-        exp = None
-
-        def work(writer):
-            global exp
-            exp = exp or experiment()
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
-            return writer
-
-        if __name__ == '__main__':
-            pool = multiprocessing.get_context(sys.argv[1]).Pool(2)
-            say('sum', sum(pool.map(work, range(10))))
-            pool.close()
-            pool.join()
-        """,
+        KEEPS_ITS_EXPERIMENT
+        + """
+    if __name__ == '__main__':
+        pool = multiprocessing.get_context(sys.argv[1]).Pool(2)
+        say('sum', sum(pool.map(work, range(10))))
+        pool.close()
+        pool.join()
+""",
         method,
         options=QUIET,
     )
@@ -294,12 +286,11 @@ def test_what_workers_flushed_survives_the_pools_termination(
     run(
         """
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def work(writer):
             exp = experiment()
-            for n in range(100):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(100))
             exp.flush()
 
         if __name__ == '__main__':
@@ -313,6 +304,7 @@ def test_what_workers_flushed_survives_the_pools_termination(
     store.require_interleaved('loss', dict.fromkeys(range(10), 100))
 
 
+@pytest.mark.busy
 @pytest.mark.failure('F20', 'daemonic loader workers, their iterator dropped mid-epoch')
 def test_loader_workers_that_are_dropped_mid_epoch_do_not_hang(run: Run, store: Store) -> None:
     ended = run(
@@ -379,15 +371,14 @@ def test_a_child_that_cannot_store_spills(run: Run, store: Store, method: str) -
         ended = run(
             """
             import multiprocessing, sys
-            from child import say
+            from child import log_numbers, say
 
             def work():
                 from child import experiment
-                from neptune_async._engine import lifecycle
-                lifecycle.EXIT_TIMEOUT = 0.5
+                from neptune_async._engine.lifecycle import running_workers
+                running_workers.EXIT_TIMEOUT = 0.5
                 exp = experiment(flush_interval=60)
-                for n in range(1000):
-                    exp['loss'].log(n)
+                log_numbers(exp, range(1000))
 
             if __name__ == '__main__':
                 child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
@@ -414,12 +405,11 @@ def test_what_children_have_logged_that_a_pool_terminates_is_stored(
     ended = run(
         """
         import multiprocessing, sys
-        from child import experiment, say
+        from child import experiment, log_marked, say
 
         def work(writer):
             exp = experiment(flush_interval=60)
-            for n in range(1000):
-                exp['loss'].log(float(writer * 10**9 + n))
+            log_marked(exp, writer, range(1000))
             kept.append(exp)
 
         kept = []
@@ -437,6 +427,7 @@ def test_what_children_have_logged_that_a_pool_terminates_is_stored(
     store.require_interleaved('loss', dict.fromkeys(range(1, 5), 1000))
 
 
+@pytest.mark.busy
 @pytest.mark.failure('F20', 'a child with a handler of its own for SIGTERM is terminated')
 def test_a_child_keeps_its_own_handler_of_sigterm(run: Run, store: Store) -> None:
     ended = run(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import Child, Ended, Store, Tally
+from .harness import Child, Ended, Store, Tally, mounted_disk
 
 Run = Callable[..., Ended]
 Start = Callable[..., Child]
@@ -22,15 +21,8 @@ FAILING = 40_000
 @pytest.fixture
 def small_disk(tmp_path: Path, tally: Tally) -> Iterator[Store]:
     """A store on a file system of 32 megabytes."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=32m', 'none', folder], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f'a full disk cannot be injected: {mounted.stderr.strip()}')
-    yield Store(folder / 'experiments.db', tally)
-    subprocess.run(['umount', '-l', folder], check=True)
+    with mounted_disk(tmp_path, 32, 'a full disk') as folder:
+        yield Store(folder / 'experiments.db', tally)
 
 
 @pytest.fixture
@@ -52,26 +44,18 @@ def spilling(start: Start, small_disk: Store, tmp_path: Path) -> Callable[..., C
 
 
 SPILLS = f"""
-    import os, sys
-    from pathlib import Path
-    from child import experiment, hear, say, wait_until
+    import sys
+    from child import experiment, fill_disk, hear, log_numbers, say, wait_until
     from neptune_async.exceptions import StorageError
     errors = []
     exp = experiment(
         on_error=errors.append, flush_interval=0.01,
         max_pending={MAX_PENDING}, overflow=sys.argv[1],
     )
-    for n in range(1000):
-        exp['loss'].log(n)
+    log_numbers(exp, range(1000))
     exp['text'].log('before')
     exp.flush()
-    other = Path(os.environ['STORE']).with_name('other')
-    with other.open('wb', buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+    other = fill_disk()
     exp['loss'].log(1000)
     wait_until(lambda: errors)
     queue = exp._state.queue
@@ -241,20 +225,12 @@ def test_what_was_spilled_by_close_comes_before_what_is_logged_next(
     (tmp_path / 'tmp').mkdir()
     ended = start(
         """
-        import os
-        from pathlib import Path
-        from child import experiment, say
+        from child import experiment, fill_disk, say
         from neptune_async.exceptions import StorageError
         exp = experiment()
         exp['loss'].extend(range(1000))
         exp.flush()
-        other = Path(os.environ['STORE']).with_name('other')
-        with other.open('wb', buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        other = fill_disk()
         exp['loss'].extend(range(1000, 20_000))
         try:
             exp.close()
@@ -297,7 +273,7 @@ def test_a_read_of_what_was_spilled_fails_as_storage_does_and_never_answers_with
         exp['new/x'].log(0)
         for n in range(1200):
             exp['other'].assign(n)
-        wait_until(lambda: exp._state.queue.spilled)  # the first, and with it the points
+        wait_until(lambda: exp._state.queue.counters.spilled)  # the first, and with it the points
 
         for read in (exp['loss'].all, exp['new'].exists, exp.namespace_contents):
             try:

@@ -120,8 +120,8 @@ def test_what_a_dead_server_did_not_take_is_recovered_once(
     child = start(
         """
         from child import experiment, hear, say
-        from neptune_async._engine import lifecycle
-        lifecycle.EXIT_TIMEOUT = 0.5
+        from neptune_async._engine.lifecycle import running_workers
+        running_workers.EXIT_TIMEOUT = 0.5
         exp = experiment(max_pending=1_000)
         exp['x'].log(0.0)
         exp.flush()
@@ -497,9 +497,9 @@ def test_many_processes_lose_nothing_and_keep_their_order(start: Start, store: S
             f"""
             import sys
             from child import experiment, hear, say
-            from neptune_async._engine import lifecycle
+            from neptune_async._engine.lifecycle import running_workers
             writer = int(sys.argv[1])
-            lifecycle.EXIT_TIMEOUT = 120
+            running_workers.EXIT_TIMEOUT = 120
             experiments = [experiment(f'EXP-{{n}}') for n in range({EXPERIMENTS})]
             say('ready')
             hear()

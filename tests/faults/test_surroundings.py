@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from neptune_async._storage.sqlite.checksums import value_checksum
 from neptune_async.exceptions import StorageFormatError
 
 from .harness import Child, Ended, Store
@@ -204,7 +205,10 @@ def test_a_pickle_in_a_store_is_never_run(run: Run, store: Store) -> None:
     touched = store.path.with_name('touched')
     hostile = pickle.dumps(_Touches(str(touched)))
     with closing(sqlite3.connect(store.path)) as connection, connection:
-        connection.execute('UPDATE atoms SET value = ?', (hostile,))
+        connection.create_function('checksum', 2, value_checksum)
+        connection.execute(
+            'UPDATE atoms SET value = ?1, crc32 = checksum(variable_id, ?1)', (hostile,)
+        )
         connection.execute('UPDATE chunks SET "values" = ?', (hostile,))
         connection.execute('UPDATE log SET points = ?', (hostile,))
     with store.reading() as exp:

@@ -14,9 +14,10 @@ INJECTS = """
     import inspect, os, sys, threading
     from child import experiment, say, wait_until
     from neptune_async import Experiment
-    from neptune_async._engine import experiments
-    from neptune_async._engine.connection import Connection
-    from neptune_async._engine.worker import Worker
+    from neptune_async._engine.lifecycle import experiments
+    from neptune_async._engine.worker.connection import Connection
+    from neptune_async._engine.worker.outbox import Outbox
+    from neptune_async._engine.worker.worker import Worker
     from neptune_async._storage.sqlite.storage import SQLiteStorage
     from neptune_async.exceptions import FlushTimeoutError, NeptuneAsyncError
 
@@ -48,15 +49,24 @@ INJECTS = """
 @pytest.mark.failure('F51', 'the worker dies while it writes')
 @pytest.mark.parametrize('error', ['RuntimeError', 'MemoryError', 'SystemExit', 'GeneratorExit'])
 @pytest.mark.parametrize(
-    'name', ['_write_pending', '_commit', '_settle', '_take', '_interval', '_compact']
+    ('owner', 'name'),
+    [
+        ('Worker', '_write_pending'),
+        ('Worker', '_commit'),
+        ('Worker', '_settle'),
+        ('Outbox', '_fill'),
+        ('Worker', '_interval'),
+        ('Worker', '_compact'),
+    ],
 )
 def test_a_worker_that_died_is_not_silent_and_loses_nothing(
-    run: Run, store: Store, name: str, error: str
+    run: Run, store: Store, owner: str, name: str, error: str
 ) -> None:
     ended = run(
         INJECTS
         + """
-    fault, repair = fail_once(Worker, sys.argv[1], eval(sys.argv[2])('injected'))
+    owner, name, error = sys.argv[1:]
+    fault, repair = fail_once(eval(owner), name, eval(error)('injected'))
     exp = experiment(flush_interval=0.01)
     for n in range(100):
         exp['loss'].log(n)
@@ -72,6 +82,7 @@ def test_a_worker_that_died_is_not_silent_and_loses_nothing(
     exp.flush()
     exp['loss'].tail(1)
     """,
+        owner,
         name,
         error,
     )
@@ -186,9 +197,9 @@ def test_those_who_wait_for_a_worker_that_dies_are_told(run: Run, store: Store) 
 def test_a_worker_that_dies_for_good_spills_at_the_end(run: Run, store: Store) -> None:
     ended = run("""
         from child import experiment, say, wait_until
-        from neptune_async._engine import lifecycle
-        from neptune_async._engine.worker import Worker
-        lifecycle.EXIT_TIMEOUT = 1.0
+        from neptune_async._engine.lifecycle import running_workers
+        from neptune_async._engine.worker.worker import Worker
+        running_workers.EXIT_TIMEOUT = 1.0
         exp = experiment(flush_interval=0.01)
         exp['loss'].log(0)
         exp.flush()

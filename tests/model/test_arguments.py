@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from neptune_async._model.arguments import (
+    batch_of,
     checked_column,
     checked_members,
     common_content,
@@ -21,6 +22,7 @@ from neptune_async._model.arguments import (
     repeatable,
 )
 from neptune_async.exceptions import (
+    InvalidArgumentError,
     InvalidPathError,
     InvalidStepError,
     InvalidTimestampError,
@@ -60,6 +62,15 @@ def test_an_empty_dict_has_no_leaves() -> None:
 def test_a_key_that_is_no_path_is_refused(key: object) -> None:
     with pytest.raises(InvalidPathError):
         [*leaves_of('p', {'good': 1, key: 2})]
+
+
+@pytest.mark.parametrize(
+    'batch',
+    [{'a/b': 1, 'a': {'b': 2}}, {'x': 1, 'x/': 2}, {'x': 1, '/x': 1}, {'a': {'b': 1, 'b/': 1}}],
+)
+def test_two_keys_of_one_path_are_refused(batch: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"two keys .* 'p/(a/b|x)'"):
+        batch_of('p', batch)
 
 
 def test_a_dict_that_holds_itself_is_refused() -> None:
@@ -187,6 +198,13 @@ def test_there_are_as_many_steps_and_timestamps_as_values() -> None:
 def test_a_bad_step_among_many_is_refused(steps: object) -> None:
     with pytest.raises(InvalidStepError):
         checked_column([1.0, 2.0], steps, None)
+
+
+def test_values_of_two_dimensions_are_refused_with_their_shape() -> None:
+    with pytest.raises(UnsupportedValueError, match=r'not an array of shape \(2, 3\); .*ravel'):
+        checked_column(np.zeros((2, 3)), None, None)
+    with pytest.raises(UnsupportedValueError, match='not collections; give it one dimension'):
+        checked_column([[1.0], [2.0]], None, None)
 
 
 def test_one_step_for_many_values_is_refused() -> None:

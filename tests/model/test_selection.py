@@ -29,6 +29,8 @@ NAMES = ['a', 'b', 'a/b', 'a/bc', 'A', 'b[1]', 'b1', 'ab']
         ('a/?', ['a/b']),
         ('[!a]', ['b', 'A']),
         ('*', NAMES),
+        (['a/*', 'b'], ['b', 'a/b', 'a/bc']),
+        (['b[1]', 'nowhere*', 'A'], ['A', 'b[1]']),
         (re.compile('b$'), ['b', 'a/b', 'ab']),
         (re.compile('^a$', re.IGNORECASE), ['a', 'A']),
     ],
@@ -51,6 +53,13 @@ def test_only_names_are_exact() -> None:
     assert selection('paths', '/a//b/', normalise).exact == ('a/b',)
     for pattern in (None, 'a*', re.compile('a')):
         assert selection('names', pattern, checked_name).exact is None
+
+
+def test_of_a_list_each_name_has_to_be_there_and_no_glob_has() -> None:
+    assert selection('names', ['b', 'a*', 'A'], checked_name).required == ('b', 'A')
+    assert selection('names', ['b', 'A'], checked_name).required == ('b', 'A')
+    for pattern in (None, 'a*', re.compile('a')):
+        assert selection('names', pattern, checked_name).required == ()
 
 
 @pytest.mark.parametrize('wanted', [3, b'a', {'a': 1}, re.compile(b'a')], ids=repr)

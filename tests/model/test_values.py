@@ -30,11 +30,7 @@ from neptune_async._model.values import (
     set_member,
     shown_step,
 )
-from neptune_async.exceptions import (
-    InvalidStepError,
-    InvalidTimestampError,
-    UnsupportedValueError,
-)
+from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
 
 UTC = timezone.utc
 MOMENT = datetime(2020, 7, 6, 14, 37, 58, 123456, tzinfo=timezone(timedelta(hours=2)))
@@ -241,6 +237,9 @@ def test_a_text_has_a_limit() -> None:
             assert accept(longest) is longest
             with pytest.raises(UnsupportedValueError, match='67,108,864'):
                 accept(longest + longest[0])
+            # However it comes: an array of NumPy's with one text gives it by its item().
+            with pytest.raises(UnsupportedValueError, match='67,108,864'):
+                accept(Tensor(longest + longest[0]))
         assert len(encode(longest)) <= MAX_BYTES
 
 
@@ -565,6 +564,8 @@ def test_a_datetime_whose_zone_tells_no_offset_is_refused_at_the_call(
 ) -> None:
     with pytest.raises(UnsupportedValueError):
         accept(datetime(2020, 7, 6, tzinfo=Zoneless()))
+    with pytest.raises(UnsupportedValueError):
+        accept(Tensor(datetime(2020, 7, 6, tzinfo=Zoneless())))
 
 
 def test_a_timestamp_whose_zone_tells_no_offset_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 from neptune_async import Experiment
 from neptune_async._storage import registry
 from neptune_async._storage.base import Window
-from neptune_async._storage.chunks import expanded
+from neptune_async._storage.points import expanded
 
 NOON = datetime(2020, 7, 6, 12, tzinfo=timezone.utc)
 WINDOWS = [Window(), Window(last=1), Window(last=70), Window(first=3), Window(first=55, last=6)]

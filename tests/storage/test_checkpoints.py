@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from neptune_async._model.operations import (
-    Assign,
-    Batch,
-    CreateVariable,
-    Part,
-    Variable,
-)
+from neptune_async._model.operations import Assign, Batch, CreateVariable, Part, Variable
 from neptune_async._storage.base import ExperimentRecord
 from neptune_async._storage.sqlite import SQLiteStorage
 from neptune_async._storage.sqlite.checkpoint import CHECKPOINT_BYTES

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from neptune_async._model.operations import AUTOMATIC_STEP, point_key
-from neptune_async._storage.chunks import (
-    Chunk,
+from neptune_async._storage.chunks import Chunk, packed, unpacked
+from neptune_async._storage.points import (
     Columns,
     Points,
     SeriesEnd,
@@ -22,10 +22,8 @@ from neptune_async._storage.chunks import (
     columns_of,
     concatenated,
     expanded,
-    packed,
     resolved,
     text_columns_by_variable,
-    unpacked,
 )
 
 floats = st.floats(allow_nan=True, allow_subnormal=True)

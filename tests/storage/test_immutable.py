@@ -14,7 +14,9 @@ import pytest_asyncio
 from neptune_async import Experiment
 from neptune_async._storage.sqlite import SQLiteStorage, immutable
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.experiments import insert_experiment
 from neptune_async._storage.sqlite.immutable import snapshot
+from neptune_async._storage.sqlite.sql import transaction
 from neptune_async.exceptions import StorageBusyError, StorageFormatError
 
 
@@ -45,7 +47,7 @@ def age(path: Path) -> None:
 def add(path: Path, name: str) -> None:
     """Add an experiment, as another program does that has the store to itself."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute('INSERT INTO experiments (name, created) VALUES (?, 0)', (name,))
+        insert_experiment(connection, name, 0.0)
 
 
 @pytest.mark.asyncio
@@ -57,9 +59,7 @@ async def test_nothing_is_made_beside_it(store: SQLiteStorage, path: Path) -> No
 @pytest.mark.asyncio
 async def test_a_read_sees_what_was_written_before_it(store: SQLiteStorage, path: Path) -> None:
     add(path, 'NEW')
-    with pytest.raises(StorageBusyError):  # one more write might leave it with the same time
-        await store.list_experiments()
-    age(path)
+    # One more write might leave it with the same time: it is waited for until that shows.
     assert await store.list_experiments() == ['EXP', 'NEW']
 
 
@@ -98,7 +98,8 @@ async def test_a_wal_that_is_filled_while_it_is_read_is_noticed(
 
         def read(connection: StoreConnection) -> None:
             connection.execute('SELECT name FROM experiments').fetchall()
-            writer.execute("INSERT INTO experiments (name, created) VALUES ('NEW', 0)")
+            with transaction(writer):
+                insert_experiment(writer, 'NEW')
 
         with pytest.raises(StorageBusyError, match='is being written to'):
             await store._run(read)
@@ -127,4 +128,9 @@ def test_a_file_that_was_written_just_now_is_not_sure_to_stay(path: Path) -> Non
     os.utime(path)
     assert not before.holds()
     now = snapshot(path)
-    assert now is not None and not now.holds()
+    assert now is not None and now.holds()
+    assert now.taken - now.state[-1] / 1e9 > immutable._FINE_SECONDS
+    # A file system that counts in seconds.
+    os.utime(path, (0, int(now.taken)))
+    coarse = snapshot(path)
+    assert coarse is not None and not coarse.holds()

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import asyncpg
 import pytest
 import pytest_asyncio
 from faults.child import wait_until
@@ -34,7 +35,8 @@ from neptune_async._model.operations import (
 )
 from neptune_async._storage import registry
 from neptune_async._storage.base import Storage, Window
-from neptune_async._storage.chunks import CHUNK_POINTS, expanded
+from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.points import expanded
 from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage, watching
 from neptune_async._storage.postgres.faults import OperationFault
 from neptune_async._storage.postgres.url import parsed
@@ -517,6 +519,34 @@ async def test_what_the_server_refuses_does_not_take_others_along(url: str, stor
         assert asked.rows('SELECT path, operation, count FROM rejected') == refused
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize('code', ['58030', '55P03', '22003', 'NA004'])
+async def test_what_a_server_says_on_several_lines_is_told_on_one(
+    store: PostgresStorage, code: str
+) -> None:
+    async def fail(connection: asyncpg.Connection) -> None:
+        await connection.execute(
+            f"DO $$ BEGIN RAISE E'first\nmore' USING ERRCODE = '{code}', DETAIL = E'why\nwhere', "
+            "HINT = 'what to do'; END $$"
+        )
+
+    with pytest.raises((StorageError, OperationFault)) as raised:
+        await store._open_server.run(fail)
+    told = 'first; more; DETAIL:  why; where; HINT:  what to do'
+    assert told in str(raised.value) and '\n' not in str(raised.value)
+
+
+@pytest.mark.asyncio
+async def test_what_ends_a_transaction_and_its_connection_is_told(store: PostgresStorage) -> None:
+    async def end(connection: asyncpg.Connection) -> None:
+        async with connection.transaction():
+            await connection.execute('SELECT pg_terminate_backend(pg_backend_pid())')
+
+    with pytest.raises(StorageError, match='terminating connection due to'):
+        await store._open_server.run(end)
+    assert await store.list_experiments() == []
+
+
 # ── It equals one in SQLite ──────────────────────────────────────────────────
 
 steps = st.one_of(
@@ -699,7 +729,7 @@ def replica(url: str, standby: PostgresServer) -> str:
 def test_doctor_knows_a_standby(url: str, standby: PostgresServer) -> None:
     Experiment('a', storage=url).close()
     with opened(replica(url, standby)) as store:
-        found = {finding.what: finding.remedy for finding in store.ask(PostgresStorage.examine)}
+        found = {finding.what: finding.remedy for finding in store.ask(lambda s: s.examine())}
     assert 'name the primary' in found['the server is a standby: it is only read from']
     assert 'primary' in found['the server does not notify: who follows a series looks by itself']
 

@@ -17,28 +17,15 @@ import pytest
 import pytest_asyncio
 from faults.child import wait_until
 
-from neptune_async import (
-    Experiment,
-    compare,
-    delete_experiment,
-    fetch_metrics,
-    list_experiments,
-)
-from neptune_async._engine.spill import write_spill
-from neptune_async._model.operations import (
-    Assign,
-    Batch,
-    CreateVariable,
-    Part,
-    Variable,
-    point_key,
-)
+from neptune_async import Experiment, compare, delete_experiment, fetch_metrics, list_experiments
+from neptune_async._engine.durability.spill_files import write_spill
+from neptune_async._model.operations import Assign, Batch, CreateVariable, Part, Variable, point_key
 from neptune_async._model.values import encode
 from neptune_async._storage.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
 from neptune_async._storage.sqlite import storage as storage_module
 from neptune_async._storage.sqlite.compaction import compact_log
 from neptune_async._storage.sqlite.connection import StoreConnection
-from neptune_async.cli import bare
+from neptune_async.cli import without_extras
 from neptune_async.exceptions import RejectedOperationsError, StorageError, StorageFormatError
 
 from .batches import part, values
@@ -118,7 +105,7 @@ def test_a_store_that_is_gone_with_something_left_to_store_says_where_that_is_an
     assert f'what was not stored in it yet is in {folder}' in str(raised.value)
     assert f'python -m neptune_async recover --storage {path}' in str(raised.value)
     assert not path.exists()
-    assert bare.run(['recover', '--storage', str(path)]) == 0
+    assert without_extras.run(['recover', '--storage', str(path)]) == 0
     with Experiment('a', storage=path, mode='read') as exp:
         assert exp['x'].read() == 7
 
@@ -243,7 +230,7 @@ async def test_an_operation_that_fails_does_not_take_others_along(store: SQLiteS
         CreateVariable(good), CreateVariable(bad),
         Assign(3, 'int', poison), Assign(2, 'int', b'7'),
     ]  # fmt: skip
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(TypeError):
         await store.write(Batch(b'w' * 16, 1, [poisoned]))
     receipt = await store.write(Batch(b'w' * 16, 1, [poisoned]), careful=True)
     assert [(r.path, r.operation) for r in receipt.rejections] == [('bad', 'Assign')]
@@ -314,8 +301,8 @@ def test_chunks_that_were_cut_are_packed_as_if_nothing_had_been_cut(path: Path) 
     cut, fork, short = (
         rows(
             path,
-            f'SELECT {columns} FROM chunks JOIN variables v ON v.id = variable_id '
-            f"JOIN experiments e ON e.id = experiment_id WHERE e.name = '{name}' ORDER BY first",
+            f'SELECT {columns} FROM chunks WHERE variable_id IN (SELECT v.id FROM variables v '
+            f"JOIN experiments e ON e.id = experiment_id WHERE e.name = '{name}') ORDER BY first",
         )
         for name in ('cut', 'fork', 'short')
     )
@@ -454,3 +441,51 @@ async def test_run_uses_aiosqlite_as_it_is(store: SQLiteStorage) -> None:
         assert isinstance(connection._conn, sqlite3.Connection)
         assert connection._connection is connection._conn
         assert await connection._execute(lambda value: value + 1, 1) == 2  # type: ignore[no-untyped-call]
+
+
+STRANGE = {
+    'trigger': 'CREATE TRIGGER theirs AFTER INSERT ON log BEGIN DELETE FROM chunks; END',
+    'view': 'CREATE VIEW theirs AS SELECT load_extension(name) FROM experiments',
+    'table': 'CREATE TABLE theirs (x, y AS (abs(x)))',
+    'index': 'CREATE INDEX theirs ON experiments (lower(name))',
+}
+
+
+@pytest.mark.failure('F61', 'a store that a stranger has given something that runs')
+@pytest.mark.parametrize('kind', STRANGE)
+def test_a_store_that_a_stranger_has_added_to_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / 's.db'
+    with Experiment('a', storage=path) as exp:
+        exp['loss'].log(1.0)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(STRANGE[kind])
+    before = path.read_bytes()
+    for open_it in (lambda: Experiment('a', storage=path), lambda: list_experiments(path)):
+        with pytest.raises(StorageFormatError, match=f"changed .* \\({kind} 'theirs'\\)"):
+            open_it()
+    assert path.read_bytes() == before
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f'DROP {kind} theirs')
+    with Experiment('a', storage=path) as exp:
+        assert exp['loss'].all() == [1.0]
+
+
+@pytest.mark.failure('F61', 'a view in the place of a table')
+def test_a_view_in_the_place_of_a_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 's.db'
+    with Experiment('a', storage=path):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('ALTER TABLE chunks RENAME TO whole')
+        connection.execute('CREATE VIEW chunks AS SELECT * FROM whole')
+    with pytest.raises(StorageFormatError, match="view 'chunks'"):
+        list_experiments(path)
+
+
+def test_what_sqlite_adds_for_itself_is_no_reason_to_refuse_a_store(tmp_path: Path) -> None:
+    path = tmp_path / 's.db'
+    with Experiment('a', storage=path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript('ANALYZE; VACUUM')
+    assert list_experiments(path) == ['a']

@@ -16,10 +16,15 @@ row a point: ``SELECT step, value FROM neptune_async.points WHERE experiment = '
     logged: ``first`` counts the points before. Without ``steps`` step i is ``first_step +
     stride * i``. A series of floats has ``values``, any other one ``texts`` (datetimes in ISO
     8601); where a text holds what no text of PostgreSQL's can, it is null, and ``encoded`` has it
-    as ``neptune_async._model.values`` tells.
+    as ``neptune_async._model.values`` tells. Once a row has 512 points and is not written to any
+    more, it gets its least and greatest step and timestamp, and a ``summary`` as
+    ``neptune_async._storage.summaries`` tells; what that says of the series so far is of this
+    row alone.
 ``writers``
     The last batch of each process that wrote to an experiment, so that a batch that is sent twice
     is stored once.
+``sessions``
+    As in a store in SQLite; the times are by the clock of the server.
 ``rejected``
     Operations that were accepted by a process and could not be stored.
 ``store``

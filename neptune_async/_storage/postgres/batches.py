@@ -10,17 +10,11 @@ from typing import Any
 
 import asyncpg
 
-from neptune_async._model.operations import (
-    Batch,
-    CreateVariable,
-    Delete,
-    Operation,
-    Part,
-    Rewind,
-)
+from neptune_async._model.operations import Batch, CreateVariable, Delete, Operation, Part, Rewind
 from neptune_async._storage.base import ExperimentRecord, Receipt
 from neptune_async._storage.postgres import experiments
 from neptune_async._storage.postgres.faults import BatchIsStored, OperationFault, translated
+from neptune_async._storage.postgres.summarising import summarise
 from neptune_async._storage.postgres.writing import OperationRows, PointRows, point_rows
 from neptune_async.exceptions import Rejection
 
@@ -56,6 +50,7 @@ class Batches:
     def __init__(self) -> None:
         self._stored: dict[tuple[int, bytes], int] = {}
         self._rows: dict[int, Counter[int]] = {}
+        self._points: Counter[int] = Counter()
 
     def scattered(self, rows: int, most: int) -> tuple[int, list[int]] | None:
         """Return an experiment and series of it, so many at most, that got so many rows since they
@@ -66,6 +61,17 @@ class Batches:
             if found:
                 return experiment_id, found[:most]
         return None
+
+    def unsummarised(self, points: int) -> int | None:
+        """Return an experiment that got so many points since its rows were summarised."""
+        return next((each for each, count in self._points.items() if count >= points), None)
+
+    async def summarise(self, connection: asyncpg.Connection, experiment_id: int) -> bool:
+        """Summarise some rows of an experiment; return whether there may be more."""
+        is_left = await summarise(connection, experiment_id)
+        if not is_left:
+            del self._points[experiment_id]
+        return is_left
 
     async def merge(
         self,
@@ -105,6 +111,7 @@ class Batches:
             counts = self._rows.setdefault(sending.experiment.id, Counter())
             for rows in sending.rows:
                 counts.update(rows.ids)
+                self._points[sending.experiment.id] += sum(rows.counts)
         return receipt
 
     async def _sending(self, connection: asyncpg.Connection, batch: Batch, part: Part) -> _Sending:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import astuple
 from itertools import groupby
+from typing import Any
 
 import asyncpg
 
 from neptune_async._model.operations import Container, Variable
+from neptune_async._model.values import Content
 from neptune_async._storage.base import (
+    Damaged,
     ExperimentSummary,
     LastPoint,
     Latest,
@@ -18,7 +22,7 @@ from neptune_async._storage.base import (
 )
 from neptune_async._storage.postgres.reading import SERIES, series_reading, values_of
 
-_WANTED = 'unnest($1::bigint[], $2::bigint[]) AS wanted (experiment_id, variable_id)'
+WANTED = 'unnest($1::bigint[], $2::bigint[]) AS wanted (experiment_id, variable_id)'
 
 _LAST_POINTS = f"""
 SELECT
@@ -29,7 +33,7 @@ SELECT
     "values"[count : count] AS numbers,
     texts[count : count] AS texts,
     encoded[count : count] AS encoded
-FROM {_WANTED}
+FROM {WANTED}
 CROSS JOIN LATERAL (
     SELECT first, count, first_step, stride, steps, times, "values", texts, encoded
     FROM chunks
@@ -54,7 +58,7 @@ async def find_experiments(
 
 async def last_points(
     connection: asyncpg.Connection, experiment_ids: Collection[int]
-) -> dict[int, float]:
+) -> dict[int, float | Damaged]:
     """Return the greatest last timestamp of the series of each experiment that has points."""
     rows = await connection.fetch(
         'SELECT experiment_id, max(last_time) FROM series '
@@ -97,23 +101,33 @@ async def read_latest(connection: asyncpg.Connection, variables: VariablesByExpe
     # Of one moment.
     async with connection.transaction(isolation='repeatable_read', readonly=True):
         atoms = await connection.fetch(
-            f'SELECT variable_id, value FROM atoms JOIN {_WANTED} '
+            f'SELECT variable_id, value FROM atoms JOIN {WANTED} '
             'USING (experiment_id, variable_id)',
-            *_ids_of(variables, 'atom'),
+            *ids_of(variables, 'atom'),
         )
         members = await connection.fetch(
-            f'SELECT variable_id, member FROM members JOIN {_WANTED} '
+            f'SELECT variable_id, member FROM members JOIN {WANTED} '
             'USING (experiment_id, variable_id)',
-            *_ids_of(variables, 'set'),
+            *ids_of(variables, 'set'),
         )
-        points = await connection.fetch(_LAST_POINTS, *_ids_of(variables, 'series'))
+        points = await connection.fetch(_LAST_POINTS, *ids_of(variables, 'series'))
     latest.atoms.update(atoms)
     for variable_id, member in members:
         latest.sets.setdefault(variable_id, []).append(member)
     for row in points:
-        (value,) = values_of(contents[row['variable_id']], row)
-        latest.series[row['variable_id']] = LastPoint(row['count'], row['step'], row['time'], value)
+        latest.series[row['variable_id']] = _last_point(contents[row['variable_id']], row)
     return latest
+
+
+def _last_point(content: Content, row: Any) -> LastPoint | Damaged:
+    try:
+        (value,) = values_of(content, row)
+    except ValueError as error:
+        value = Damaged(1, str(error))
+    why = value.why if isinstance(value, Damaged) else 'it has no step or no timestamp'
+    if isinstance(value, Damaged) or row['step'] is None or row['time'] is None:
+        return Damaged(1, f'the last point is damaged: {why}; restore the database from a backup')
+    return LastPoint(row['count'], row['step'], row['time'], value)
 
 
 async def read_many_series(
@@ -132,17 +146,18 @@ async def read_many_series(
     }
     rows = await connection.fetch(
         SERIES.format(
-            which=f'FROM {_WANTED} JOIN variables v '
+            which=f'FROM {WANTED} JOIN variables v '
             'ON v.experiment_id = wanted.experiment_id AND v.id = wanted.variable_id'
         ),
-        *_ids_of(variables, 'series'), window.first, window.last, steps, times,
+        *ids_of(variables, 'series'), window.first, window.last, steps, times,
+        *astuple(window.span),
     )  # fmt: skip
     for variable_id, own in groupby(rows, lambda row: row['id']):
         readings[variable_id] = series_reading([*own])
     return readings
 
 
-def _ids_of(variables: VariablesByExperiment, container: Container) -> tuple[list[int], list[int]]:
+def ids_of(variables: VariablesByExperiment, container: Container) -> tuple[list[int], list[int]]:
     """Return the ids of experiments and variables, as two columns."""
     found = [
         (experiment_id, variable.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 
 import asyncpg
 
@@ -39,6 +39,19 @@ async def found_or_made(connection: asyncpg.Connection, name: str) -> Experiment
         record = await find(connection, name) or await _create(connection, name)
         if record is not None:
             return record
+
+
+async def version(connection: asyncpg.Connection, experiment_ids: Collection[int]) -> Hashable:
+    """Return what is another once a batch was committed to one of these experiments, or one was
+    deleted.
+    """
+    row = await connection.fetchrow(
+        'SELECT (SELECT sum(last_batch) FROM writers WHERE experiment_id = ANY ($1::bigint[])), '
+        '(SELECT count(*) FROM writers WHERE experiment_id = ANY ($1::bigint[])), '
+        '(SELECT count(*) FROM experiments WHERE id = ANY ($1::bigint[]))',
+        [*experiment_ids],
+    )
+    return tuple(row)
 
 
 async def names(connection: asyncpg.Connection) -> list[str]:

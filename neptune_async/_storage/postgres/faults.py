@@ -46,10 +46,11 @@ class OperationFault(Exception):
 
 def translated(error: Exception, location: str) -> Exception:
     """Return the error of ours for what asyncpg has raised."""
+    error = _first(error)
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, location)
     if isinstance(error, asyncpg.DataError):
-        return OperationFault(str(error))
+        return OperationFault(_shown(error))
     if isinstance(error, TIMEOUTS):
         return StorageError(f'the store {location} does not answer in time')
     if isinstance(error, MemoryError):
@@ -60,7 +61,7 @@ def translated(error: Exception, location: str) -> Exception:
         error, (OSError, RuntimeError, asyncpg.InterfaceError, asyncpg.InternalClientError)
     ):
         return StorageError(f'the store {location} cannot be reached: {_shown(error)}')
-    return OperationFault(f'{type(error).__name__}: {error}')
+    return OperationFault(f'{type(error).__name__}: {_shown(error)}')
 
 
 def _of_server(error: asyncpg.PostgresError, location: str) -> Exception:
@@ -73,15 +74,15 @@ def _of_server(error: asyncpg.PostgresError, location: str) -> Exception:
         return BatchIsStored()
     if code == GONE:
         return StorageFormatError(
-            f'the store {location} has lost what it had: {error}; was an older copy of the '
+            f'the store {location} has lost what it had: {_shown(error)}; was an older copy of the '
             'database put in its place?'
         )
     if code == MISSING:
-        return OperationFault(str(error))
+        return OperationFault(_shown(error))
     if code in _BUSY:
         return StorageBusyError(f'the store {location} is held by others: {_shown(error)}')
     if code[:2] in _OPERATION:
-        return OperationFault(f'{type(error).__name__}: {error}')
+        return OperationFault(f'{type(error).__name__}: {_shown(error)}')
     remedy = next((told for begin, told in _REMEDIES.items() if code.startswith(begin)), None)
     return StorageError(
         f'the store {location} failed: {_shown(error)} (SQLSTATE {code})'
@@ -94,5 +95,17 @@ def _conflicts(error: asyncpg.PostgresError) -> dict[tuple[int, int], Variable]:
     return {(experiment_id, wanted): Variable(*there) for wanted, *there in found}
 
 
+def _first(error: Exception) -> Exception:
+    """Return the error that ended a transaction. Where the connection has ended, too, asyncpg
+    raises another that only says that the transaction cannot be ended.
+    """
+    before = error.__context__
+    is_consequence = isinstance(error, asyncpg.InterfaceError) and str(error).startswith(
+        'cannot call Transaction.'
+    )
+    return _first(before) if is_consequence and isinstance(before, Exception) else error
+
+
 def _shown(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Return what an error says, on one line: a server adds lines, such as DETAIL and HINT."""
+    return '; '.join(str(error).splitlines()) or type(error).__name__

@@ -560,7 +560,9 @@ CREATE FUNCTION cut_ends(
         times = times[:cut.count],
         "values" = "values"[:cut.count],
         texts = texts[:cut.count],
-        encoded = encoded[:cut.count]
+        encoded = encoded[:cut.count],
+        -- Of a row that has lost points, it says what is not so any more.
+        summary = CASE WHEN cut.count = chunks.count THEN summary END
     FROM cut
     WHERE experiment_id = experiment AND chunks.variable_id = cut.variable_id
     AND chunks.first = cut.first AND cut.count > 0
@@ -605,10 +607,11 @@ BEGIN
     WHERE experiment_id = original;
     INSERT INTO chunks (
         experiment_id, variable_id, first, count, first_step, stride, steps, times, "values",
-        texts, encoded
+        texts, encoded, least_step, greatest_step, least_time, greatest_time, summary
     )
     SELECT
-        fork, copy.new, first, count, first_step, stride, steps, times, "values", texts, encoded
+        fork, copy.new, first, count, first_step, stride, steps, times, "values", texts, encoded,
+        least_step, greatest_step, least_time, greatest_time, summary
     FROM chunks JOIN unnest(old_ids, new_ids) AS copy (old, new) ON variable_id = copy.old
     WHERE experiment_id = original;
     PERFORM rewind(fork, '', step);
@@ -638,6 +641,7 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM epochs WHERE experiment_id = gone;
+    DELETE FROM sessions WHERE experiment_id = gone;
     DELETE FROM chunks WHERE experiment_id = gone;
     DELETE FROM series WHERE experiment_id = gone;
     DELETE FROM atoms WHERE experiment_id = gone;

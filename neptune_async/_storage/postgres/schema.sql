@@ -70,6 +70,11 @@ CREATE TABLE chunks (
     "values" double precision[],
     texts text[],
     encoded bytea[],
+    least_step double precision,
+    greatest_step double precision,
+    least_time double precision,
+    greatest_time double precision,
+    summary bytea,
     PRIMARY KEY (experiment_id, variable_id, first)
 );
 
@@ -77,6 +82,18 @@ ALTER TABLE chunks
     ALTER COLUMN steps SET STORAGE EXTERNAL,
     ALTER COLUMN times SET STORAGE EXTERNAL,
     ALTER COLUMN "values" SET STORAGE EXTERNAL;
+
+CREATE TABLE sessions (
+    experiment_id bigint NOT NULL,
+    id bytea NOT NULL,
+    host text NOT NULL,
+    machine text NOT NULL,
+    pid bigint NOT NULL,
+    started text NOT NULL,
+    began timestamptz NOT NULL DEFAULT statement_timestamp(),
+    seen timestamptz NOT NULL DEFAULT statement_timestamp(),
+    PRIMARY KEY (experiment_id, id)
+) WITH (fillfactor = 50);
 
 CREATE TABLE rejected (
     experiment_id bigint NOT NULL,

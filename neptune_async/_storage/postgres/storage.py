@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -11,31 +11,41 @@ import asyncpg
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._storage.base import (
     Changed,
+    Damaged,
     ExperimentRecord,
     ExperimentSummary,
     Finding,
     Latest,
     Need,
+    Overview,
     Receipt,
     SeriesReading,
+    Sink,
     StaleEpoch,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
-from neptune_async._storage.postgres import bulk, experiments, health, reading
+from neptune_async._storage.overviews import Grid
+from neptune_async._storage.postgres import bulk, experiments, health, overviews, reading
+from neptune_async._storage.postgres import sessions as rows_of_sessions
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
 from neptune_async._storage.postgres.faults import BatchIsStored
 from neptune_async._storage.postgres.opening import Opened, prepare
+from neptune_async._storage.postgres.summarising import ROW_POINTS
 from neptune_async._storage.postgres.url import parsed
 from neptune_async._storage.postgres.watching import Watches
+from neptune_async._storage.sessions import FoundSession, Session
+from neptune_async._storage.summaries import SeriesSummary
 from neptune_async.exceptions import StorageError
 
 _ROWS: dict[Need, int] = {'overdue': 256, 'due': 64, 'everything': 1}
 """Rows that a series has got before those at its end are merged."""
 _ENOUGH_POINTS = 512
 """Points of a row that is merged again only when the experiment is closed."""
+_POINTS: dict[Need, int] = {'overdue': 2**20, 'due': 2**16, 'everything': ROW_POINTS}
+"""Points of an experiment since its rows were summarised, at which they are again."""
 _SERIES = 256
 """Series that are merged in one statement, which others that log to them wait for."""
 
@@ -139,6 +149,9 @@ class PostgresStorage:
     async def last_batch(self, writer: bytes) -> int:
         return await self._open_server.run(last_batch, writer)
 
+    async def version(self, experiment_ids: Collection[int]) -> Hashable:
+        return await self._open_server.run(experiments.version, experiment_ids)
+
     def watch(self, experiment_id: int) -> AbstractAsyncContextManager[Changed]:
         return self._watches.watch(self._open_server, experiment_id)
 
@@ -146,10 +159,16 @@ class PostgresStorage:
         self, need: Need = 'due', is_urged: Callable[[], bool] = lambda: False
     ) -> bool:
         scattered = self._batches.scattered(_ROWS[need], _SERIES)
-        if scattered is None or is_urged():
-            return scattered is not None
-        enough = CHUNK_POINTS // 2 if need == 'everything' else _ENOUGH_POINTS
-        await self._open_server.run(self._batches.merge, *scattered, enough)
+        unsummarised = self._batches.unsummarised(_POINTS[need])
+        if scattered is None and unsummarised is None:
+            return False
+        if is_urged():
+            return True
+        if scattered is not None:
+            enough = CHUNK_POINTS // 2 if need == 'everything' else _ENOUGH_POINTS
+            await self._open_server.run(self._batches.merge, *scattered, enough)
+        elif unsummarised is not None:
+            await self._open_server.run(self._batches.summarise, unsummarised)
         return True
 
     async def largest_steps(self, experiment_id: int) -> dict[str, float]:
@@ -172,6 +191,20 @@ class PostgresStorage:
             reading.read_series, experiment_id, path, window, steps, times
         )
 
+    async def stream_series(self, experiment_id: int, path: str, sink: Sink) -> Variable | None:
+        return await self._open_server.run(reading.stream_series, experiment_id, path, sink)
+
+    # ── Sessions ─────────────────────────────────────────────────────────────
+
+    async def keep_sessions(self, sessions: Collection[Session]) -> None:
+        await self._open_server.run(rows_of_sessions.keep, sessions)
+
+    async def end_sessions(self, sessions: Collection[Session]) -> None:
+        await self._open_server.run(rows_of_sessions.end, sessions)
+
+    async def find_sessions(self, experiment_ids: Collection[int]) -> list[FoundSession]:
+        return await self._open_server.run(rows_of_sessions.find, experiment_ids)
+
     # ── Many at a time ───────────────────────────────────────────────────────
 
     async def find_experiments(
@@ -179,7 +212,7 @@ class PostgresStorage:
     ) -> list[ExperimentSummary]:
         return await self._open_server.run(bulk.find_experiments, names)
 
-    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float]:
+    async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         return await self._open_server.run(bulk.last_points, experiment_ids)
 
     async def find_paths(self, experiment_ids: Collection[int]) -> list[str]:
@@ -197,6 +230,16 @@ class PostgresStorage:
         self, variables: VariablesByExperiment, window: Window, steps: bool, times: bool
     ) -> dict[int, SeriesReading]:
         return await self._open_server.run(bulk.read_many_series, variables, window, steps, times)
+
+    async def read_summaries(
+        self, variables: VariablesByExperiment
+    ) -> dict[int, SeriesSummary | Damaged]:
+        return await self._open_server.run(overviews.read_summaries, variables)
+
+    async def read_overviews(
+        self, variables: VariablesByExperiment, grid: Grid
+    ) -> dict[int, Overview]:
+        return await self._open_server.run(overviews.read_overviews, variables, grid)
 
     async def examine(self) -> list[Finding]:
         return await self._open_server.run(health.examine, self._address)

@@ -95,14 +95,7 @@ def parsed(url: str) -> Address:
     command_timeout = _seconds(
         location, 'command_timeout', query.pop('command_timeout', None), COMMAND_TIMEOUT
     )
-    inherited = {
-        setting: os.environ[variable]
-        for variable, setting in _FROM_ENVIRONMENT.items()
-        if os.environ.get(variable)
-    }
-    settings = {**_SETTINGS, **inherited}
-    for setting in settings:
-        settings[setting] = query.pop(setting, settings[setting])
+    settings = _taken_settings(query)
     return Address(
         location=location,
         schema=schema,
@@ -112,6 +105,17 @@ def parsed(url: str) -> Address:
         connect_timeout=connect_timeout,
         command_timeout=command_timeout,
     )
+
+
+def _taken_settings(query: dict[str, str]) -> dict[str, str]:
+    """Take what a session is to be set to out of a query; the environment says the rest."""
+    inherited = {
+        setting: os.environ[variable]
+        for variable, setting in _FROM_ENVIRONMENT.items()
+        if os.environ.get(variable)
+    }
+    settings = {**_SETTINGS, **inherited}
+    return {setting: query.pop(setting, value) for setting, value in settings.items()}
 
 
 def without_password(url: str) -> str:

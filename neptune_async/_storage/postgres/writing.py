@@ -22,7 +22,7 @@ from neptune_async._model.operations import (
     point_key,
 )
 from neptune_async._model.values import AtomValue, encode
-from neptune_async._storage.chunks import (
+from neptune_async._storage.points import (
     Columns,
     all_automatic,
     as_stride,

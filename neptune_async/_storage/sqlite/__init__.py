@@ -1,25 +1,34 @@
 """A store in one SQLite file, and what a stranger needs to read it.
 
 The file has ``application_id`` 0x4E415379 ('NASy') and its schema's version in
-``user_version``; it is in WAL mode, so copy it together with its ``-wal`` file.
+``user_version``; it is in WAL mode, so copy it together with its ``-wal`` file. It has the tables
+of ``schema.sql``, as they are there, and no others: a file with more is refused.
 
 ``experiments``
-    One row an experiment. ``epoch`` counts how often variables were deleted.
+    One row an experiment. ``epoch`` counts how often variables were deleted. ``crc32`` is that
+    of the id and the epoch as int64, ``created`` as float64, little endian, and the name in UTF-8.
 ``variables``
     One row a variable: the experiment, the path, the container (``atom``,
     ``series`` or ``set``) and the type of the content (``bool``, ``int``,
-    ``float``, ``str``, ``datetime``, ``none`` or ``list``).
+    ``float``, ``str``, ``datetime``, ``none`` or ``list``). ``crc32`` is that of the variable's
+    and the experiment's id as int64, little endian, and of path, container and content in UTF-8
+    with a zero byte between them.
 ``atoms``, ``members``
     The value of an atom, the members of a set: JSON in UTF-8, as
-    ``neptune_async._model.values`` tells.
+    ``neptune_async._model.values`` tells. ``crc32`` is that of the variable's id as int64,
+    little endian, and the value.
 ``chunks``
     Points of one series, up to 8,192 a row, in the order in which they were
     logged: ``first`` counts the points before. Columns are packed in the forms
     of ``neptune_async._storage.chunks``; without ``stride`` there is a column
     of steps, else step i is ``first_step + stride * i``. ``largest_step`` and
-    ``last_time`` tell where the series stands at the end of the row. ``crc32``
-    is that of values, steps and times, one after the other; ``head_crc32`` is
-    that of the JSON list, without spaces, of all columns before it, in their order.
+    ``last_time`` tell where the series stands at the end of the row. The least and greatest
+    step and timestamp are those of the row's points; ``summary`` holds what else a reader has
+    to know of them, as ``neptune_async._storage.summaries`` tells, and ``summary_crc32`` is
+    its checksum. ``crc32`` is that of values, steps and times, one after the other;
+    ``head_crc32`` is that of the columns before it: first the numbers with the variable's id
+    before them, integers as int64, floats as float64 (NaN for no ``stride``), checksums as
+    uint32, little endian; then the three forms with a zero byte between them.
 ``log``
     Points that were not made into chunks yet, of all series of an experiment,
     a row a flush. Form ``f8``: four float64 a point, little endian: twice the
@@ -31,6 +40,11 @@ The file has ``application_id`` 0x4E415379 ('NASy') and its schema's version in
 ``writers``
     The last batch of each process that wrote, so that a batch that is sent
     twice is stored once; and of each fork the experiment that it made, likewise.
+``sessions``
+    One row a process that has an experiment open for writing, until it closes it: the host, what
+    tells its machine or container from others, the pid, what tells the process from others that
+    had this pid, and the first and the last sign of life, in seconds since the epoch. A process
+    that died has left its row; the next one that closes the experiment removes it.
 ``rejected``
     Operations that were accepted by a process and could not be stored.
 
@@ -43,6 +57,7 @@ A chunk of floats in five lines, with NumPy::
     times = raw.reshape(8, -1).T.copy().view('<i8').cumsum().view('<f8')
 """
 
-from neptune_async._storage.sqlite.storage import APPLICATION_ID, SCHEMA_VERSION, SQLiteStorage
+from neptune_async._storage.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION
+from neptune_async._storage.sqlite.storage import SQLiteStorage
 
 __all__ = ['APPLICATION_ID', 'SCHEMA_VERSION', 'SQLiteStorage']

@@ -7,10 +7,13 @@ import math
 import sqlite3
 from array import array
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from neptune_async._model.operations import Container, Variable
 from neptune_async._storage.base import (
+    EVERYWHERE,
+    Damaged,
     ExperimentSummary,
     LastPoint,
     Latest,
@@ -18,15 +21,23 @@ from neptune_async._storage.base import (
     VariablesByExperiment,
     Window,
 )
-from neptune_async._storage.chunks import (
+from neptune_async._storage.chunks import Chunk
+from neptune_async._storage.points import (
     Columns,
     Points,
     SeriesEnd,
     columns_by_variable,
     expanded,
-    joined,
-    resolved,
     text_columns_by_variable,
+)
+from neptune_async._storage.sqlite.checksums import (
+    EXPERIMENT_COLUMNS,
+    VARIABLE_COLUMNS,
+    checked_experiment,
+    checked_value,
+    checked_variable,
+    damaged,
+    require_values,
 )
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.reading import (
@@ -34,12 +45,12 @@ from neptune_async._storage.sqlite.reading import (
     LAST_CHUNKS,
     checked_chunk,
     decoded_log_row,
-    end_of,
-    find_tails,
-    read_chunks,
+    tail_of,
     unpack_chunk,
 )
+from neptune_async._storage.sqlite.series import Logged, find_runs, resolved_runs
 from neptune_async._storage.sqlite.sql import transaction
+from neptune_async.exceptions import StorageFormatError
 
 _LOOKED_UP = 64
 """Paths up to which each is looked up in each experiment, instead of reading the paths there."""
@@ -51,9 +62,9 @@ def find_experiments(
     """Return the experiments of these names, or all, in the order in which they were made."""
     where = '' if names is None else ' WHERE name IN (SELECT value FROM json_each(?))'
     return [
-        ExperimentSummary(*row)
-        for row in connection.execute(
-            'SELECT id, name, created, '
+        ExperimentSummary(*checked_experiment(row)[:3], count)
+        for *row, count in connection.execute(
+            f'SELECT {EXPERIMENT_COLUMNS}, '
             '(SELECT count(*) FROM variables WHERE experiment_id = experiments.id) '
             f'FROM experiments{where} ORDER BY id',
             () if names is None else (_listed(names),),
@@ -63,13 +74,19 @@ def find_experiments(
 
 def last_points(
     connection: sqlite3.Connection, experiment_ids: Collection[int]
-) -> dict[int, float]:
+) -> dict[int, float | Damaged]:
     """Return the greatest last timestamp of the series of each experiment that has points."""
     wanted = _listed(experiment_ids)
     logged: dict[int, dict[int, float]] = {}
+    damaged: dict[int, float | Damaged] = {}
     with transaction(connection, 'DEFERRED'):
         for experiment_id, *row in _log_rows(connection, wanted):
-            for variable_id, columns in _by_variable(decoded_log_row(experiment_id, *row)):
+            try:
+                points = decoded_log_row(experiment_id, *row)
+            except StorageFormatError as error:
+                damaged[experiment_id] = Damaged(None, str(error))
+                continue
+            for variable_id, columns in _by_variable(points):
                 logged.setdefault(experiment_id, {})[variable_id] = columns.times[-1]
         # The checksums of so many heads are not looked at: a time in a list is all they give.
         times: dict[int, float] = dict(
@@ -84,7 +101,7 @@ def last_points(
         )
     for experiment_id, own in logged.items():
         times[experiment_id] = max(times.get(experiment_id, -math.inf), *own.values())
-    return times
+    return {**times, **damaged}
 
 
 def find_paths(connection: sqlite3.Connection, experiment_ids: Collection[int]) -> list[str]:
@@ -94,7 +111,11 @@ def find_paths(connection: sqlite3.Connection, experiment_ids: Collection[int]) 
         'WHERE experiment_id IN (SELECT value FROM json_each(?))',
         (_listed(experiment_ids),),
     )
-    return [row[0] for row in rows.fetchall()]
+    paths = [row[0] for row in rows.fetchall()]
+    for path in paths:
+        if not isinstance(path, str):
+            raise StorageFormatError(damaged(f'the path of a variable ({path!r})', 'it is no text'))
+    return paths
 
 
 def find_variables(
@@ -109,13 +130,13 @@ def find_variables(
         path = 'path' if len(paths) <= _LOOKED_UP else '+path'
         where = f' AND {path} IN (SELECT value FROM json_each(?))'
     found: dict[int, list[Variable]] = {}
-    for experiment_id, *row in connection.execute(
-        'SELECT experiment_id, id, path, container, content FROM variables '
+    for row in connection.execute(
+        f'SELECT {VARIABLE_COLUMNS} FROM variables '
         f'WHERE experiment_id IN (SELECT value FROM json_each(?)){where} '
         'ORDER BY experiment_id, path',
         [_listed(experiment_ids)] if paths is None else [_listed(experiment_ids), _listed(paths)],
     ).fetchall():
-        found.setdefault(experiment_id, []).append(Variable(*row))
+        found.setdefault(row[1], []).append(checked_variable(row))
     return found
 
 
@@ -123,21 +144,40 @@ def read_latest(connection: StoreConnection, variables: VariablesByExperiment) -
     """Return what variables hold: values, members, and of a series its last point."""
     latest = Latest()
     with transaction(connection, 'DEFERRED'):
-        latest.atoms.update(
-            connection.execute(
-                'SELECT variable_id, value FROM atoms '
-                'WHERE variable_id IN (SELECT value FROM json_each(?))',
-                (_listed(_ids_of(variables, 'atom')),),
-            )
-        )
-        for variable_id, member in connection.execute(
-            'SELECT variable_id, member FROM members '
+        _add_atoms(connection, ids_of(variables, 'atom'), latest)
+        for variable_id, *row in connection.execute(
+            'SELECT variable_id, member, crc32 FROM members '
             'WHERE variable_id IN (SELECT value FROM json_each(?))',
-            (_listed(_ids_of(variables, 'set')),),
+            (_listed(ids_of(variables, 'set')),),
         ):
-            latest.sets.setdefault(variable_id, []).append(member)
+            with _damage_told(latest, variable_id):
+                member = checked_value(variable_id, *row)
+                latest.sets.setdefault(variable_id, []).append(member)
         latest.series.update(_last_points(connection, variables))
     return latest
+
+
+def _add_atoms(connection: sqlite3.Connection, ids: Collection[int], latest: Latest) -> None:
+    for variable_id, *row in connection.execute(
+        'SELECT variable_id, value, crc32 FROM atoms '
+        'WHERE variable_id IN (SELECT value FROM json_each(?))',
+        (_listed(ids),),
+    ):
+        with _damage_told(latest, variable_id):
+            latest.atoms[variable_id] = checked_value(variable_id, *row)
+    for variable_id in ids:
+        if variable_id not in latest.atoms and variable_id not in latest.damaged:
+            with _damage_told(latest, variable_id):
+                require_values(connection, variable_id)
+
+
+@contextmanager
+def _damage_told(latest: Latest, variable_id: int) -> Iterator[None]:
+    """Keep what is damaged of a variable from taking others along."""
+    try:
+        yield
+    except StorageFormatError as error:
+        latest.damaged[variable_id] = Damaged(None, str(error))
 
 
 def read_many_series(
@@ -150,72 +190,92 @@ def read_many_series(
     """Return the points of several series, at least those in a window, by the variable's id."""
     series = [*_of_container(variables, 'series')]
     with transaction(connection, 'DEFERRED'):
-        tails = find_tails(connection, [variable.id for variable in series])
-        fresh = {
-            variable_id: resolved(columns, end_of(tails.get(variable_id)))
-            for variable_id, columns in _logged(connection, variables).items()
+        logged = logged_points(connection, variables)
+        every = {variable.id: logged.get(variable.id, []) for variable in series}
+        runs = find_runs(connection, every, window, steps)
+    readings = {
+        variable.id: runs.pop(variable.id).reading(variable, steps, times) for variable in series
+    }
+    hurt = {variable_id for variable_id, reading in readings.items() if reading.is_damaged}
+    if hurt and window.span != EVERYWHERE:
+        # Which points are damaged is told of the whole series.
+        some = {
+            experiment_id: [variable for variable in own if variable.id in hurt]
+            for experiment_id, own in variables.items()
         }
-        spans = {}
-        for variable in series:
-            end = end_of(tails.get(variable.id)).count
-            start = window.start(end + len(fresh.get(variable.id, ())))
-            spans[variable.id] = (start, end)
-        chunks = read_chunks(connection, spans)
-    readings = {}
-    for variable in series:
-        own = chunks[variable.id]
-        pieces = [unpack_chunk(chunk, steps, times) for chunk in own]
-        if variable.id in fresh:
-            pieces.append(fresh[variable.id])
-        first = own[0].first if own else spans[variable.id][1]
-        readings[variable.id] = SeriesReading(variable, first, pieces)
+        readings |= read_many_series(connection, some, window.everywhere(), steps, times)
     return readings
 
 
 def _last_points(
     connection: StoreConnection, variables: VariablesByExperiment
-) -> Iterator[tuple[int, LastPoint]]:
-    logged = _logged(connection, variables)
+) -> Iterator[tuple[int, LastPoint | Damaged]]:
+    logged = logged_points(connection, variables)
     for variable_id, *row in connection.execute(
-        LAST_CHUNKS.format(columns=CHUNK_COLUMNS), (_listed(_ids_of(variables, 'series')),)
+        LAST_CHUNKS.format(columns=CHUNK_COLUMNS), (_listed(ids_of(variables, 'series')),)
     ):
-        chunk = checked_chunk(variable_id, row)
-        columns = logged.pop(variable_id, None)
-        if columns is None:
-            # The head has the last timestamp: unpacking all of them takes longer than the rest.
-            last = unpack_chunk(chunk, times=False).sliced(chunk.count - 1, chunk.count)
-            last.times.append(chunk.last_time)
-            yield variable_id, _last_point(last, chunk.end.count)
-        else:
-            yield variable_id, _last_logged(columns, chunk.end)
-    for variable_id, columns in logged.items():
-        yield variable_id, _last_logged(columns, SeriesEnd())
+        own = logged.pop(variable_id, None)
+        try:
+            yield (
+                variable_id,
+                _last_in_chunk(checked_chunk(variable_id, row))
+                if own is None
+                else (_lastlogged_points(own, tail_of(variable_id, row[:-4]).end)),
+            )
+        except StorageFormatError as error:
+            yield variable_id, Damaged(None, str(error))
+    for variable_id, own in logged.items():
+        yield variable_id, _lastlogged_points(own, SeriesEnd())
 
 
-def _last_logged(columns: Columns, end: SeriesEnd) -> LastPoint:
-    points = resolved(columns, end)
-    count = len(points)
-    return _last_point(points.sliced(count - 1, count), end.count + count)
+def _last_in_chunk(chunk: Chunk) -> LastPoint:
+    # The head has the last timestamp: unpacking all of them takes longer than the rest.
+    last = unpack_chunk(chunk, times=False).sliced(chunk.count - 1, chunk.count)
+    last.times.append(chunk.last_time)
+    return _last_point(last, chunk.end.count)
+
+
+def _lastlogged_points(logged: Logged, end: SeriesEnd) -> LastPoint | Damaged:
+    runs = resolved_runs(logged, end, True)
+    # Behind a row that is damaged nobody knows how many points there are, nor which steps.
+    last = next((run for run in runs if isinstance(run, Damaged)), runs[-1])
+    if isinstance(last, Damaged):
+        return last
+    count = len(last)
+    return _last_point(last.sliced(count - 1, count), end.count + count)
 
 
 def _last_point(last: Points, count: int) -> LastPoint:
     return LastPoint(count, expanded(last.steps)[0], last.times[0], last.values[0])
 
 
-def _logged(connection: StoreConnection, variables: VariablesByExperiment) -> dict[int, Columns]:
-    """Return the points of series that are not in chunks yet; a series without any is left out."""
-    wanted = {*_ids_of(variables, 'series')}
-    pieces: dict[int, list[Columns]] = {}
+def logged_points(
+    connection: StoreConnection, variables: VariablesByExperiment
+) -> dict[int, list[Columns | Damaged]]:
+    """Return what is not in chunks yet; a series without any of that is left out."""
+    series = {
+        experiment_id: {variable.id for variable in some if variable.container == 'series'}
+        for experiment_id, some in variables.items()
+    }
+    pieces: dict[int, list[Columns | Damaged]] = {}
     for experiment_id, *row in _log_rows(connection, _listed(variables)):
-        for variable_id, columns in _by_variable(decoded_log_row(experiment_id, *row)):
+        wanted = series[experiment_id]
+        try:
+            points = decoded_log_row(experiment_id, *row)
+        except StorageFormatError as error:
+            # It may have had points of any of them.
+            for variable_id in wanted:
+                pieces.setdefault(variable_id, []).append(Damaged(None, str(error)))
+            continue
+        for variable_id, columns in _by_variable(points):
             if variable_id in wanted:
                 pieces.setdefault(variable_id, []).append(columns)
-    return {variable_id: joined(some) for variable_id, some in pieces.items()}
+    return pieces
 
 
 def _log_rows(connection: sqlite3.Connection, experiment_ids: str) -> Iterator[Any]:
     return connection.execute(
-        'SELECT experiment_id, form, count, crc32, points FROM log '
+        'SELECT experiment_id, id, form, count, crc32, points FROM log '
         'WHERE experiment_id IN (SELECT value FROM json_each(?)) ORDER BY id',
         (experiment_ids,),
     )
@@ -227,7 +287,8 @@ def _by_variable(points: array[float] | list[Any]) -> Iterator[tuple[int, Column
     return text_columns_by_variable(points)
 
 
-def _ids_of(variables: VariablesByExperiment, container: Container) -> list[int]:
+def ids_of(variables: VariablesByExperiment, container: Container) -> list[int]:
+    """Return the ids of the variables that are of a container."""
     return [variable.id for variable in _of_container(variables, container)]
 
 

@@ -12,7 +12,6 @@ closes is safe: it has the file to itself.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -20,10 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from neptune_async._messenger import messenger
 from neptune_async._storage.sqlite.file import StoreFile
 from neptune_async._storage.sqlite.sql import transaction
-
-logger = logging.getLogger('neptune_async')
 
 CHECKPOINT_BYTES = 4 * 2**20
 """By how much the -wal grows from one checkpoint to the next: SQLite's own 1,000 pages."""
@@ -99,7 +97,7 @@ class Checkpoints:
             return
         while self._warn_at <= size:
             self._warn_at *= 2
-        logger.warning(
+        messenger.warning(
             '%s has grown to %d MB and cannot be copied into the store while a process goes on '
             'reading in one transaction; end that process, or have it end its transaction',
             self._wal, size // 2**20,

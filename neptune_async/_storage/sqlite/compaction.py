@@ -10,30 +10,29 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from neptune_async._storage.chunks import (
-    CHUNK_POINTS,
-    Chunk,
+from neptune_async._storage.chunks import CHUNK_POINTS, Chunk, head_checksum, packed
+from neptune_async._storage.points import (
     Columns,
     Points,
     SeriesEnd,
     columns_by_variable,
     concatenated,
-    head_checksum,
-    packed,
     resolved,
     text_columns_by_variable,
 )
 from neptune_async._storage.sqlite.reading import (
-    HEAD_COLUMNS,
+    CHUNK_COLUMNS,
     ChunkTail,
     decoded_log_row,
     end_of,
     find_tail,
     find_tails,
     read_chunk,
+    series_summary,
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.sql import insert_rows, transaction
+from neptune_async._storage.summaries import SeriesSummary, unpacked_series_summary
 
 _MOST_POINTS = 2**19
 """Points taken from the log at a time where all of it is: 16 MiB."""
@@ -137,7 +136,7 @@ def _oldest_rows(connection: sqlite3.Connection, experiment_id: int, most: int) 
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? ORDER BY id',
         (experiment_id,),
     ):
-        points = decoded_log_row(experiment_id, *row)
+        points = decoded_log_row(experiment_id, row_id, *row)
         if isinstance(points, list):
             log.texts += points
         elif log.floats:
@@ -232,17 +231,18 @@ def _merged(
         count += tail.count
         rewrite.removed.append((variable_id, tail.first))
         tail = find_tail(connection, variable_id, before=tail.first)
-    return repacked(concatenated(pieces), end_of(tail))
+    return repacked(concatenated(pieces), end_of(tail), series_summary(tail))
 
 
-def repacked(points: Points, end: SeriesEnd) -> Iterator[Chunk]:
+def repacked(points: Points, end: SeriesEnd, before: SeriesSummary) -> Iterator[Chunk]:
     """Yield the chunks that hold points of a series.
 
     :param end: where the series stands before them.
+    :param before: the summary of the series before them.
     """
     for start in range(0, len(points), CHUNK_POINTS):
-        chunk = packed(points.sliced(start, start + CHUNK_POINTS), end)
-        end = chunk.end
+        chunk = packed(points.sliced(start, start + CHUNK_POINTS), end, before)
+        end, before = chunk.end, unpacked_series_summary(chunk.summary)
         yield chunk
 
 
@@ -253,10 +253,10 @@ def apply(connection: sqlite3.Connection, rewrite: Rewrite) -> None:
     )
     insert_rows(
         connection,
-        f'INSERT INTO chunks (variable_id, {HEAD_COLUMNS}, "values", steps, times) VALUES {{rows}}',
+        f'INSERT INTO chunks (variable_id, {CHUNK_COLUMNS}) VALUES {{rows}}',
         [
-            (variable_id, *head, head_checksum(variable_id, head), c.values, c.steps, c.times)
-            for variable_id, c in rewrite.added
-            for head in [c.head]
+            (variable_id, *head, head_checksum(variable_id, head), *chunk.columns)
+            for variable_id, chunk in rewrite.added
+            for head in [chunk.head]
         ],
     )

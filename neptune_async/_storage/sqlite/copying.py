@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 
 from neptune_async._storage.base import ExperimentRecord
+from neptune_async._storage.sqlite.checksums import (
+    VARIABLE_COLUMNS,
+    checked_value,
+    value_checksum,
+    variable_checksum,
+)
 from neptune_async._storage.sqlite.compaction import Rewrite, apply, compact_at_once
-from neptune_async._storage.sqlite.reading import end_of, find_tail, list_variables, read_chunks
+from neptune_async._storage.sqlite.experiments import insert_experiment
+from neptune_async._storage.sqlite.reading import (
+    checked_with_summary,
+    end_of,
+    find_tail,
+    list_variables,
+    read_chunks,
+)
 from neptune_async._storage.sqlite.rewinding import rewind
 from neptune_async._storage.sqlite.sql import find_experiment, insert_rows, transaction
-from neptune_async._storage.sqlite.writing import insert_experiment, last_batch, set_last_batch
+from neptune_async._storage.sqlite.writing import last_batch, set_last_batch
 
 
 def fork_experiment(
@@ -44,16 +58,27 @@ def _copy_variables(
     copies = {draw_id(): variable for variable in list_variables(connection, original_id, None)}
     insert_rows(
         connection,
-        'INSERT INTO variables (id, experiment_id, path, container, content) VALUES {rows}',
-        [(new_id, fork_id, v.path, v.container, v.content) for new_id, v in copies.items()],
+        f'INSERT INTO variables ({VARIABLE_COLUMNS}) VALUES {{rows}}',
+        [
+            (*row, variable_checksum(*row))
+            for row in (
+                (new_id, fork_id, v.path, v.container, v.content) for new_id, v in copies.items()
+            )
+        ],
     )
+    ids = {variable.id: new_id for new_id, variable in copies.items()}
     for table, column in (('atoms', 'value'), ('members', 'member')):
-        connection.execute(
-            f'INSERT INTO {table} (variable_id, {column}) SELECT copy.id, {column} FROM {table} '
-            'JOIN variables AS original ON original.id = variable_id '
-            'JOIN variables AS copy ON copy.experiment_id = ? AND copy.path = original.path '
-            'WHERE original.experiment_id = ?',
-            (fork_id, original_id),
+        # Read, not only copied: what is damaged must not get a checksum that is right.
+        found = connection.execute(
+            f'SELECT variable_id, {column}, crc32 FROM {table} '
+            'WHERE variable_id IN (SELECT value FROM json_each(?))',
+            (json.dumps([*ids]),),
+        )
+        values = ((ids[row[0]], checked_value(*row)) for row in found.fetchall())
+        insert_rows(
+            connection,
+            f'INSERT INTO {table} (variable_id, {column}, crc32) VALUES {{rows}}',
+            [(new_id, value, value_checksum(new_id, value)) for new_id, value in values],
         )
     for new_id, variable in copies.items():
         if variable.container == 'series':
@@ -61,7 +86,8 @@ def _copy_variables(
 
 
 def _copy_chunks(connection: sqlite3.Connection, original: int, copy: int) -> None:
-    # Read, not only copied: what is damaged must not get a checksum that is right.
+    # Read, not only copied, as values are.
     count = end_of(find_tail(connection, original)).count
-    chunks = read_chunks(connection, {original: (0, count)})[original]
+    spans = {original: (0, count)}
+    chunks = read_chunks(connection, spans, checked_with_summary)[original]
     apply(connection, Rewrite(added=[(copy, chunk) for chunk in chunks]))

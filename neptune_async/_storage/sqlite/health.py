@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from neptune_async._storage.base import Finding, rejections
+from neptune_async._storage.chunks import Chunk
+from neptune_async._storage.points import never_decreases
 from neptune_async._storage.sqlite.checkpoint import WARN_BYTES
+from neptune_async._storage.sqlite.checksums import (
+    EXPERIMENT_COLUMNS,
+    VARIABLE_COLUMNS,
+    checked_experiment,
+    checked_value,
+    checked_variable,
+)
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.file import StoreFile
-from neptune_async._storage.sqlite.reading import CHUNK_COLUMNS, checked_chunk, decoded_log_row
+from neptune_async._storage.sqlite.reading import (
+    CHUNK_COLUMNS,
+    checked_chunk,
+    damaged_chunk,
+    decoded_log_row,
+    summarised_tail,
+    unpack_chunk,
+)
+from neptune_async._storage.summaries import (
+    NO_POINTS,
+    SeriesSummary,
+    agree,
+    summarised,
+    unpacked_summary,
+)
 from neptune_async.exceptions import StorageFormatError
 
 _SHOWN = 5
@@ -25,6 +50,7 @@ def examine(connection: StoreConnection) -> Iterator[Finding]:
     yield _sqlite_version()
     yield from _structure(connection)
     yield from _checksums(connection)
+    yield from _rows(connection)
     yield from _rejections(connection)
     if connection.file is not None:
         yield from _files(connection.file)
@@ -55,6 +81,7 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[Finding]:
     faults: list[str] = []
     chunks = log_rows = 0
     ends: dict[int, int] = {}
+    before: dict[int, SeriesSummary] = {}
     for variable_id, *row in connection.execute(
         f'SELECT variable_id, {CHUNK_COLUMNS} FROM chunks ORDER BY variable_id, first'
     ):
@@ -62,25 +89,99 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[Finding]:
         try:
             chunk = checked_chunk(variable_id, row)
             if chunk.first != ends.get(variable_id, 0):
-                faults.append(f'variable {variable_id}: chunks are missing before {chunk.first}')
+                faults.append(
+                    f'{_owner(connection, variable_id)}: chunks are missing before {chunk.first}'
+                )
             ends[variable_id] = chunk.end.count
+            before[variable_id] = _checked_summary(
+                variable_id, row, chunk, before.get(variable_id, NO_POINTS)
+            )
         except StorageFormatError as error:
-            faults.append(str(error))
-            ends[variable_id] = row[0] + row[1]
+            faults.append(f'{_owner(connection, variable_id)}: {error}')
+            if isinstance(row[0], int) and isinstance(row[1], int):
+                ends[variable_id] = row[0] + row[1]
     for experiment_id, *row in connection.execute(
-        'SELECT experiment_id, form, count, crc32, points FROM log ORDER BY id'
+        'SELECT experiment_id, id, form, count, crc32, points FROM log ORDER BY id'
     ):
         log_rows += 1
         try:
             decoded_log_row(experiment_id, *row)
         except StorageFormatError as error:
             faults.append(f'experiment {experiment_id}: {error}')
+    yield from _told(faults)
+    if not faults:
+        yield Finding('good', f'{chunks:,} chunks and {log_rows:,} rows of the log are whole')
+
+
+_ROWS: Sequence[tuple[str, Callable[[Sequence[Any]], object]]] = (
+    (f'SELECT {EXPERIMENT_COLUMNS} FROM experiments', checked_experiment),
+    (f'SELECT {VARIABLE_COLUMNS} FROM variables', checked_variable),
+    ('SELECT variable_id, value, crc32 FROM atoms', lambda row: checked_value(*row)),
+    ('SELECT variable_id, member, crc32 FROM members', lambda row: checked_value(*row)),
+)
+"""The rows that are no points, and what looks at their checksums."""
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Yield what there is to say of experiments, variables, atoms and members."""
+    rows = 0
+    faults: list[str] = []
+    # What is no UTF-8 is damaged, and keeps none of the others from being looked at.
+    connection.text_factory = partial(str, encoding='utf-8', errors='surrogateescape')
+    try:
+        for statement, check in _ROWS:
+            for row in connection.execute(statement):
+                rows += 1
+                try:
+                    check(row)
+                except StorageFormatError as error:
+                    faults.append(str(error))
+    finally:
+        connection.text_factory = str
+    yield from _told(faults)
+    if not faults:
+        yield Finding('good', f'{rows:,} rows of experiments, variables and values are whole')
+
+
+def _told(faults: Sequence[str]) -> Iterator[Finding]:
     for fault in faults[:_SHOWN]:
         yield Finding('wrong', fault, _RESTORE)
     if len(faults) > _SHOWN:
         yield Finding('wrong', f'{len(faults) - _SHOWN:,} more such faults', _RESTORE)
-    if not faults:
-        yield Finding('good', f'{chunks:,} chunks and {log_rows:,} rows of the log are whole')
+
+
+def _checked_summary(
+    variable_id: int, row: Sequence[Any], chunk: Chunk, before: SeriesSummary
+) -> SeriesSummary:
+    """Return the summary of a series up to the end of a chunk.
+
+    :param before: the same up to its beginning.
+    :raises StorageFormatError: what is stored is not the summary of the points.
+    """
+    summarised_tail(variable_id, row[:-3])
+    points = unpack_chunk(chunk)
+    expected = summarised(points, before, never_decreases(points.times))
+    own = expected.chunk
+    ends = (own.least_step, own.greatest_step, own.least_time, own.greatest_time)
+    try:
+        is_right = agree(unpacked_summary(chunk.summary), expected)
+    except ValueError:
+        is_right = False
+    if not is_right or ends != tuple(row[6:10]):
+        raise StorageFormatError(
+            damaged_chunk(variable_id, chunk.first, 'its summary is not that of its points')
+        )
+    return expected.series
+
+
+def _owner(connection: sqlite3.Connection, variable_id: int) -> str:
+    """Return which variable that is, for people to read."""
+    row = connection.execute(
+        'SELECT path, name FROM variables JOIN experiments ON experiments.id = experiment_id '
+        'WHERE variables.id = ?',
+        (variable_id,),
+    ).fetchone()
+    return f'variable {variable_id}' if row is None else f'{row[0]} of {row[1]}'
 
 
 def _rejections(connection: sqlite3.Connection) -> Iterator[Finding]:

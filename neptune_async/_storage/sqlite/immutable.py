@@ -1,9 +1,13 @@
-"""Reading a store where SQLite may make no ``-wal``: in a folder, or on a mount, that is read-only.
+"""Reading a store beside which there is no ``-wal``, and making none.
 
-What keeps a file in WAL mode whole lies beside it, and SQLite makes it even to read. With
-``immutable=1`` it does without, and takes no locks: nobody may write then, or it reads what never
-was (https://sqlite.org/uri.html#uriimmutable). But another user may, or the machine that a mount
-comes from. So each read is held against what the file was when it was opened.
+What keeps a file in WAL mode whole lies beside it, and SQLite makes it even to read. In a folder
+that is read-only it cannot. Elsewhere it leaves files there that belong to who has read, and keep
+the owner of the store from writing to it.
+
+With ``immutable=1`` it does without, and takes no locks: nobody may write then, or it reads what
+never was (https://sqlite.org/uri.html#uriimmutable). But another process may, or the machine that
+a mount comes from. So each read is held against what the file was when it was opened: who writes
+to it in WAL mode fills a ``-wal`` first, and changes the file only after that.
 """
 
 from __future__ import annotations
@@ -16,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from neptune_async._storage.forking import FORK_GUARD
 from neptune_async.exceptions import StorageBusyError
 
 _State: TypeAlias = tuple[int, int, int, int]
 
-_CLOCK_SECONDS = 2.0
+_COARSE_SECONDS, _FINE_SECONDS = 2.0, 0.05
 """By how much two writes must differ in time for a file system to give them different times: FAT
-counts in two seconds.
+counts in two seconds; one that counts in nanoseconds has the time from the kernel's last tick,
+which is 10 ms ago at most.
 """
 _WAL_MODE = 2
 """What the 20th byte of a database says of its journal (https://sqlite.org/fileformat2.html)."""
@@ -42,8 +48,8 @@ class Snapshot:
 
     def holds(self) -> bool:
         """Whether the file is sure to be what it was."""
-        written = self.state[-1] / 1e9
-        return abs(self.taken - written) > _CLOCK_SECONDS and _state(self.path) == self.state
+        apart = abs(self.taken - self.state[-1] / 1e9)
+        return apart > _tick(self.state) and _state(self.path) == self.state
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -61,11 +67,24 @@ class Snapshot:
 
 def snapshot(path: Path) -> Snapshot | None:
     """Return what to hold reads of a store against; None if SQLite reads it in its usual way."""
-    if os.access(path.parent, os.W_OK) or not _is_in_wal_mode(path):
+    # What this process has open is read in the usual way: to open and close the file here would
+    # drop the locks that it has on it.
+    if FORK_GUARD.is_used(path) or not _is_in_wal_mode(path):
         return None
-    taken = time.time()  # before: what is written after it shows
-    state = _state(path)
-    return state and Snapshot(path, state, taken)
+    while True:
+        taken = time.time()  # before: what is written after it shows
+        state = _state(path)
+        if state is None:
+            return None
+        since = taken - state[-1] / 1e9
+        if _tick(state) == _COARSE_SECONDS or not 0 <= since <= _FINE_SECONDS:
+            return Snapshot(path, state, taken)
+        time.sleep(_FINE_SECONDS - since + 0.001)  # it was closed just now
+
+
+def _tick(state: _State) -> float:
+    """Return after how many seconds a change of a file is sure to change its time."""
+    return _FINE_SECONDS if state[-1] % 1_000_000 else _COARSE_SECONDS
 
 
 def _is_in_wal_mode(path: Path) -> bool:

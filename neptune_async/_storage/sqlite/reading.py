@@ -1,50 +1,47 @@
-"""Reading variables from a SQLite store: chunks first, then what is still in the log."""
+"""Reading variables from a SQLite store, and rows of chunks and of the log with their checksums."""
 
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from neptune_async._model.operations import (
-    POINT_FIELDS,
-    Variable,
-    point_key,
-    variable_of,
-)
+from neptune_async._model.operations import POINT_FIELDS, Variable
 from neptune_async._model.values import decode, encode
-from neptune_async._storage.base import SeriesReading, Window
-from neptune_async._storage.chunks import (
-    Chunk,
-    Columns,
+from neptune_async._storage.chunks import Chunk, checksum, head_checksum, little_endian, unpacked
+from neptune_async._storage.points import (
     Points,
     SeriesEnd,
-    checksum,
-    columns_of,
-    expanded,
-    head_checksum,
-    joined,
-    little_endian,
-    resolved,
-    text_columns_by_variable,
-    unpacked,
 )
-from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.checksums import (
+    VARIABLE_COLUMNS,
+    checked_value,
+    checked_variable,
+    damaged,
+    require_values,
+)
 from neptune_async._storage.sqlite.sql import below, find_variable, transaction
+from neptune_async._storage.summaries import (
+    NO_POINTS,
+    SeriesSummary,
+    unpacked_series_summary,
+)
 from neptune_async.exceptions import StorageFormatError
 
 HEAD_COLUMNS = (
     'first, count, first_step, stride, largest_step, last_time, '
-    'values_form, steps_form, times_form, crc32, head_crc32'
+    'least_step, greatest_step, least_time, greatest_time, '
+    'values_form, steps_form, times_form, summary_crc32, crc32, head_crc32'
 )
-CHUNK_COLUMNS = f'{HEAD_COLUMNS}, "values", steps, times'
+"""With the checksum at the end, which is that of all before it."""
+TAIL_COLUMNS = f'{HEAD_COLUMNS}, summary'
+CHUNK_COLUMNS = f'{TAIL_COLUMNS}, "values", steps, times'
 LAST_CHUNKS = (
     'SELECT variable_id, {columns} FROM json_each(?) AS wanted CROSS JOIN chunks '
     'ON variable_id = wanted.value '
@@ -55,12 +52,18 @@ LAST_CHUNKS = (
 
 @dataclass(frozen=True, slots=True)
 class ChunkTail:
-    """The last chunk of a series, or of a part of it, without its points."""
+    """The last chunk of a series, or of a part of it, without its points.
+
+    :ivar summary_crc32: the checksum that its summary has.
+    :ivar series: the summary of the series up to its end, if that was read.
+    """
 
     first: int
     count: int
     largest_step: float
     last_time: float
+    summary_crc32: int
+    series: SeriesSummary | None = None
 
     @property
     def end(self) -> SeriesEnd:
@@ -72,12 +75,13 @@ def list_variables(
     connection: sqlite3.Connection, experiment_id: int, namespace: str | None
 ) -> list[Variable]:
     """Return the variables below a namespace, or all, by path."""
-    sql = 'SELECT id, path, container, content FROM variables WHERE experiment_id = ?'
+    sql = f'SELECT {VARIABLE_COLUMNS} FROM variables WHERE experiment_id = ?'
     bounds: tuple[object, ...] = (experiment_id,)
     if namespace is not None:
         sql += ' AND path >= ? AND path < ?'
         bounds += below(namespace)
-    return [Variable(*row) for row in connection.execute(f'{sql} ORDER BY path', bounds).fetchall()]
+    rows = connection.execute(f'{sql} ORDER BY path', bounds).fetchall()
+    return [checked_variable(row) for row in rows]
 
 
 def read_atom(
@@ -85,11 +89,19 @@ def read_atom(
 ) -> tuple[Variable, bytes | None] | None:
     """Return the variable at a path, and its encoded value if it is an atom."""
     row = connection.execute(
-        'SELECT id, path, container, content, value FROM variables '
-        'LEFT JOIN atoms ON variable_id = id WHERE experiment_id = ? AND path = ?',
+        'SELECT id, experiment_id, path, container, content, variables.crc32, value, atoms.crc32 '
+        'FROM variables LEFT JOIN atoms ON variable_id = id WHERE experiment_id = ? AND path = ?',
         (experiment_id, path),
     ).fetchone()
-    return row and (Variable(*row[:4]), row[4])
+    if row is None:
+        return None
+    *variable, value, crc32 = row
+    found = checked_variable(variable)
+    if (value, crc32) != (None, None):
+        return found, checked_value(found.id, value, crc32)
+    if found.container == 'atom':
+        require_values(connection, found.id)
+    return found, None
 
 
 def read_set(
@@ -101,51 +113,9 @@ def read_set(
         if variable is None:
             return None
         rows = connection.execute(
-            'SELECT member FROM members WHERE variable_id = ?', (variable.id,)
+            'SELECT member, crc32 FROM members WHERE variable_id = ?', (variable.id,)
         )
-        return variable, [row[0] for row in rows.fetchall()]
-
-
-def read_series(
-    connection: StoreConnection,
-    experiment_id: int,
-    path: str,
-    window: Window,
-    steps: bool,
-    times: bool,
-) -> SeriesReading | None:
-    """Return the points of a series, at least those in a window."""
-    with transaction(connection, 'DEFERRED'):
-        variable = find_variable(connection, experiment_id, path)
-        if variable is None:
-            return None
-        if variable.container != 'series':
-            return SeriesReading(variable)
-        end = end_of(find_tail(connection, variable.id))
-        logged = _logged(connection, experiment_id, variable)
-        fresh = [resolved(joined(logged), end)] if logged else []
-        start = window.start(end.count + sum(map(len, fresh)))
-        chunks = read_chunks(connection, {variable.id: (start, end.count)})[variable.id]
-    return SeriesReading(
-        variable,
-        chunks[0].first if chunks else end.count,
-        [*(unpack_chunk(chunk, steps, times) for chunk in chunks), *fresh],
-    )
-
-
-def largest_steps(connection: StoreConnection, experiment_id: int) -> dict[str, float]:
-    """Return the largest step of each series that has points, by path."""
-    largest = {}
-    with transaction(connection, 'DEFERRED'):
-        for variable in list_variables(connection, experiment_id, None):
-            if variable.container == 'series':
-                end = end_of(find_tail(connection, variable.id))
-                steps = [end.largest_step]
-                logged = _logged(connection, experiment_id, variable)
-                if logged:
-                    steps += expanded(resolved(joined(logged), end).steps)
-                largest[variable.path] = max(steps)
-    return {path: step for path, step in largest.items() if step > -math.inf}
+        return variable, [checked_value(variable.id, *row) for row in rows.fetchall()]
 
 
 def find_tail(
@@ -153,11 +123,11 @@ def find_tail(
 ) -> ChunkTail | None:
     """Return the last chunk of a series, or the last before a position, without its points."""
     row = connection.execute(
-        f'SELECT {HEAD_COLUMNS} FROM chunks '
+        f'SELECT {TAIL_COLUMNS} FROM chunks '
         'WHERE variable_id = ? AND first < ? ORDER BY first DESC LIMIT 1',
         (variable_id, 2**62 if before is None else before),
     ).fetchone()
-    return row and tail_of(variable_id, row)
+    return row and summarised_tail(variable_id, row)
 
 
 def find_tails(
@@ -165,9 +135,9 @@ def find_tails(
 ) -> dict[int, ChunkTail]:
     """Return the last chunk of each series that has one, without its points."""
     return {
-        variable_id: tail_of(variable_id, head)
-        for variable_id, *head in connection.execute(
-            LAST_CHUNKS.format(columns=HEAD_COLUMNS), (json.dumps([*variable_ids]),)
+        variable_id: summarised_tail(variable_id, row)
+        for variable_id, *row in connection.execute(
+            LAST_CHUNKS.format(columns=TAIL_COLUMNS), (json.dumps([*variable_ids]),)
         )
     }
 
@@ -177,16 +147,43 @@ def tail_of(variable_id: int, head: Sequence[Any]) -> ChunkTail:
     first, count, _, _, largest_step, last_time, *_ = head
     try:
         is_whole = head_checksum(variable_id, head[:-1]) == head[-1]
-    except TypeError:
+    except ValueError:
         is_whole = False
     if not is_whole:
-        raise StorageFormatError(_damaged(f'the chunk of variable {variable_id} at point {first}'))
-    return ChunkTail(first, count, largest_step, last_time)
+        raise StorageFormatError(damaged_chunk(variable_id, first))
+    return ChunkTail(first, count, largest_step, last_time, head[-3])
+
+
+def summarised_tail(variable_id: int, row: Sequence[Any]) -> ChunkTail:
+    """Return the same, of a row of ``TAIL_COLUMNS``, with the summary of the series."""
+    tail = tail_of(variable_id, row[:-1])
+    stored = checked_summary(variable_id, tail, row[-1])
+    try:
+        return replace(tail, series=unpacked_series_summary(stored))
+    except ValueError as error:
+        raise StorageFormatError(damaged_chunk(variable_id, tail.first, error)) from error
+
+
+def checked_summary(variable_id: int, tail: ChunkTail, stored: bytes) -> bytes:
+    """Return the stored summary of a chunk, if its checksum is right."""
+    try:
+        is_whole = zlib.crc32(stored) == tail.summary_crc32
+    except TypeError:  # what should be bytes is something else
+        is_whole = False
+    if not is_whole:
+        error = 'the checksum of its summary differs'
+        raise StorageFormatError(damaged_chunk(variable_id, tail.first, error))
+    return stored
 
 
 def end_of(tail: ChunkTail | None) -> SeriesEnd:
     """Return where a series stands that has this tail, or no chunk at all."""
     return SeriesEnd() if tail is None else tail.end
+
+
+def series_summary(tail: ChunkTail | None) -> SeriesSummary:
+    """Return what is known of a series that has this tail, or no chunk at all."""
+    return NO_POINTS if tail is None or tail.series is None else tail.series
 
 
 def read_chunk(connection: sqlite3.Connection, variable_id: int, first: int) -> Chunk:
@@ -203,7 +200,7 @@ def unpack_chunk(chunk: Chunk, steps: bool = True, times: bool = True) -> Points
     try:
         return unpacked(chunk, steps, times)
     except ValueError as error:
-        raise StorageFormatError(_damaged(f'a chunk at point {chunk.first}', error)) from error
+        raise StorageFormatError(damaged(f'a chunk at point {chunk.first}', error)) from error
 
 
 def log_checksum(experiment_id: int, form: str, count: int, crc32: int) -> int:
@@ -215,7 +212,7 @@ def log_checksum(experiment_id: int, form: str, count: int, crc32: int) -> int:
 
 
 def decoded_log_row(
-    experiment_id: int, form: str, count: int, crc32: int, stored: bytes
+    experiment_id: int, row_id: int, form: str, count: int, crc32: int, stored: bytes
 ) -> array[float] | list[Any]:
     """Return the points of a log row: interleaved floats, or rows with a text or datetime."""
     try:
@@ -230,7 +227,7 @@ def decoded_log_row(
         if isinstance(points, list) and not all(map(_is_text_point, points)):
             raise ValueError('it holds something else than points')
     except (TypeError, ValueError) as error:
-        raise StorageFormatError(_damaged('a row of the log', error)) from error
+        raise StorageFormatError(damaged(f'row {row_id} of the log', error)) from error
     return points
 
 
@@ -243,77 +240,21 @@ def _is_text_point(point: Any) -> bool:
     )
 
 
-def _verify_log(connection: StoreConnection, experiment_id: int) -> None:
-    """Look for damage in the rows that no read of this connection has seen yet.
-
-    A row whose points or form are damaged might else be passed over when
-    those of a series are looked for.
-    """
-    for row_id, form, count, crc32, stored in connection.execute(
-        'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ? AND id > ? '
-        'ORDER BY id',
-        (experiment_id, connection.verified.get(experiment_id, 0)),
-    ):
-        decoded_log_row(experiment_id, form, count, crc32, stored)
-        connection.verified[experiment_id] = row_id
-
-
-def _logged(connection: StoreConnection, experiment_id: int, variable: Variable) -> list[Columns]:
-    """Return the points of a series that are not in chunks yet, one piece a log row."""
-    _verify_log(connection, experiment_id)
-    if variable.content != 'float':
-        rows = connection.execute(
-            'SELECT form, count, crc32, points FROM log '
-            "WHERE experiment_id = ? AND form = 'json' ORDER BY id",
-            (experiment_id,),
-        ).fetchall()
-        texts: list[Any] = []
-        for row in rows:
-            texts += decoded_log_row(experiment_id, *row)
-        own = [text for text in texts if variable_of(text[0]) == variable.id]
-        return [columns for _, columns in text_columns_by_variable(own)]
-    # SQLite looks for the key, in both its forms, much faster than Python would. Bytes that
-    # look like it elsewhere in a point cost time, but change nothing.
-    keys = [
-        little_endian(array('d', [point_key(variable.id, explicit)])).tobytes()
-        for explicit in (False, True)
-    ]
-    rows = connection.execute(
-        "SELECT form, count, crc32, points FROM log WHERE experiment_id = ? AND form = 'f8' "
-        'AND (instr(points, ?) OR instr(points, ?)) ORDER BY id',
-        (experiment_id, *keys),
-    ).fetchall()
-    pieces = (columns_of(variable.id, _floats(experiment_id, *row)) for row in rows)
-    return [piece for piece in pieces if len(piece.keys)]
-
-
-def _floats(experiment_id: int, form: str, count: int, crc32: int, stored: bytes) -> array[float]:
-    points = decoded_log_row(experiment_id, form, count, crc32, stored)
-    assert isinstance(points, array)
-    return points
-
-
 def read_chunks(
-    connection: sqlite3.Connection, spans: Mapping[int, tuple[int, int]]
+    connection: sqlite3.Connection,
+    spans: Mapping[int, tuple[int, int]],
+    check: Callable[[int, Sequence[Any]], Chunk] | None = None,
 ) -> dict[int, list[Chunk]]:
     """Return the chunks of several series, each from the one on that holds the point at a position.
 
     :param spans: by the variable's id, that position, and how many points the series has in chunks.
+    :param check: what makes a chunk of a row; ``checked_chunk`` if it is left out.
     """
+    check = check or checked_chunk
     wanted = [(variable_id, start) for variable_id, (start, end) in spans.items() if start < end]
     chunks: dict[int, list[Chunk]] = {variable_id: [] for variable_id in spans}
-    if not wanted:
-        return chunks
-    for variable_id, *row in connection.execute(
-        # From the beginning, all: one whose position is damaged is to be found, too.
-        "WITH wanted AS (SELECT json_extract(value, '$[0]') AS id, "
-        "json_extract(value, '$[1]') AS start FROM json_each(?)) "
-        f'SELECT variable_id, {CHUNK_COLUMNS} FROM wanted CROSS JOIN chunks '
-        'ON variable_id = wanted.id AND (wanted.start = 0 OR first >= (SELECT max(first) '
-        'FROM chunks WHERE variable_id = wanted.id AND first <= wanted.start))',
-        (json.dumps(wanted),),
-    ):
-        chunks[variable_id].append(checked_chunk(variable_id, row))
+    for variable_id, *row in chunk_rows(connection, wanted):
+        chunks[variable_id].append(check(variable_id, row))
     for variable_id, _ in wanted:
         # Here, since SQLite would copy all the columns to sort them, which takes it longer than
         # it does to read them.
@@ -322,32 +263,96 @@ def read_chunks(
     return chunks
 
 
+def chunk_rows(
+    connection: sqlite3.Connection,
+    starts: Sequence[tuple[int, int]],
+    columns: str = CHUNK_COLUMNS,
+) -> Iterator[Sequence[Any]]:
+    """Yield variable and columns of chunks of several series, each from the chunk on that holds the
+    point at a position, in no order.
+
+    :param starts: variables and positions.
+    """
+    if not starts:
+        return
+    rows = connection.execute(
+        # From the beginning, all: one whose position is damaged is to be found, too.
+        "WITH wanted AS (SELECT json_extract(value, '$[0]') AS id, "
+        "json_extract(value, '$[1]') AS start FROM json_each(?)) "
+        f'SELECT variable_id, {columns} FROM wanted CROSS JOIN chunks '
+        'ON variable_id = wanted.id AND (wanted.start = 0 OR first >= (SELECT max(first) '
+        'FROM chunks WHERE variable_id = wanted.id AND first <= wanted.start))',
+        (json.dumps(starts),),
+    )
+    yield from _of_variables(rows, starts)
+
+
+def chunks_at(
+    connection: sqlite3.Connection, places: Sequence[tuple[int, int]]
+) -> Iterator[Sequence[Any]]:
+    """Yield variable and ``CHUNK_COLUMNS`` of chunks, in no order.
+
+    :param places: variables, and the position at which each chunk begins.
+    """
+    rows = connection.execute(
+        f'SELECT variable_id, {CHUNK_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN chunks '
+        "ON variable_id = json_extract(wanted.value, '$[0]') "
+        "AND first = json_extract(wanted.value, '$[1]')",
+        (json.dumps(places),),
+    )
+    yield from _of_variables(rows, places)
+
+
+def _of_variables(
+    rows: Iterable[Sequence[Any]], places: Sequence[tuple[int, int]]
+) -> Iterator[Sequence[Any]]:
+    """Yield the rows that are of the variables asked for. Where the index and a row disagree, the
+    row may name another one: the chunk is missed then.
+    """
+    known = {variable_id for variable_id, _ in places}
+    return (row for row in rows if row[0] in known)
+
+
 def _require_whole(variable_id: int, chunks: Sequence[Chunk], end: int) -> None:
     ends = [chunk.end.count for chunk in chunks]
     if [chunk.first for chunk in chunks[1:]] != ends[:-1] or ends[-1:] != [end]:
-        raise StorageFormatError(
-            _damaged(f'variable {variable_id}', 'some of its chunks are missing')
-        )
+        raise StorageFormatError(some_are_missing(variable_id))
+
+
+def some_are_missing(variable_id: int) -> str:
+    """Return what is to be said of a series whose chunks do not follow each other."""
+    return damaged(f'variable {variable_id}', 'some of its chunks are missing')
 
 
 def checked_chunk(variable_id: int, row: Sequence[Any]) -> Chunk:
-    """Return the chunk in a row of ``CHUNK_COLUMNS``, if both its checksums are right."""
-    *head, values, steps, times = row
-    tail_of(variable_id, head)
+    """Return the chunk in a row of ``CHUNK_COLUMNS``, if the checksums of its head and its columns
+    are right. Its points need no summary: the checksum of that is not looked at.
+    """
+    *head, summary, values, steps, times = row
+    tail = tail_of(variable_id, head)
     first, count, first_step, stride, largest_step, last_time = head[:6]
-    values_form, steps_form, times_form, crc32, _ = head[6:]
+    least_step, greatest_step, least_time, greatest_time = head[6:10]
+    values_form, steps_form, times_form, _, crc32, _ = head[10:]
     chunk = Chunk(
         first, count, first_step, stride, largest_step, last_time,
-        values_form, values, steps_form, steps, times_form, times,
+        least_step, greatest_step, least_time, greatest_time,
+        values_form, values, steps_form, steps, times_form, times, summary,
     )  # fmt: skip
     try:
         is_whole = checksum(chunk) == crc32
     except TypeError:  # what should be bytes is something else
         is_whole = False
     if not is_whole:
-        raise StorageFormatError(_damaged(f'the chunk of variable {variable_id} at point {first}'))
+        raise StorageFormatError(damaged_chunk(variable_id, tail.first))
     return chunk
 
 
-def _damaged(what: str, error: object = 'its checksum differs') -> str:
-    return f'{what} is damaged: {error}; restore the file from a backup'
+def checked_with_summary(variable_id: int, row: Sequence[Any]) -> Chunk:
+    """Return the same chunk, if its summary has the right checksum, too."""
+    summarised_tail(variable_id, row[:-3])
+    return checked_chunk(variable_id, row)
+
+
+def damaged_chunk(variable_id: int, first: int, error: object = 'its checksum differs') -> str:
+    """Return what is to be said of a damaged chunk."""
+    return damaged(f'the chunk of variable {variable_id} at point {first}', error)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 
-from neptune_async._storage.chunks import concatenated
+from neptune_async._storage.points import concatenated
 from neptune_async._storage.sqlite.compaction import Rewrite, apply, compact_at_once, repacked
-from neptune_async._storage.sqlite.reading import end_of, find_tail, read_chunks, unpack_chunk
+from neptune_async._storage.sqlite.reading import (
+    end_of,
+    find_tail,
+    read_chunks,
+    series_summary,
+    unpack_chunk,
+)
 from neptune_async._storage.sqlite.sql import at_or_below
 
 
@@ -36,8 +42,10 @@ def _cut(connection: sqlite3.Connection, variable_id: int, first: int, step: flo
     chunks = read_chunks(connection, {variable_id: (first, count)})[variable_id]
     pieces = [unpack_chunk(chunk).up_to(step) for chunk in chunks]
     kept = concatenated([piece for piece in pieces if len(piece)] or pieces[:1])
-    end = end_of(find_tail(connection, variable_id, before=first))
+    tail = find_tail(connection, variable_id, before=first)
     return Rewrite(
         removed=[(variable_id, chunk.first) for chunk in chunks],
-        added=[(variable_id, chunk) for chunk in repacked(kept, end)],
+        added=[
+            (variable_id, chunk) for chunk in repacked(kept, end_of(tail), series_summary(tail))
+        ],
     )

@@ -4,7 +4,8 @@ CREATE TABLE experiments (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     created REAL NOT NULL,
-    epoch INTEGER NOT NULL DEFAULT 0
+    epoch INTEGER NOT NULL DEFAULT 0,
+    crc32 INTEGER NOT NULL
 );
 
 CREATE TABLE variables (
@@ -13,17 +14,20 @@ CREATE TABLE variables (
     path TEXT NOT NULL,
     container TEXT NOT NULL,
     content TEXT NOT NULL,
+    crc32 INTEGER NOT NULL,
     UNIQUE (experiment_id, path)
 );
 
 CREATE TABLE atoms (
     variable_id INTEGER PRIMARY KEY,
-    value BLOB NOT NULL
+    value BLOB NOT NULL,
+    crc32 INTEGER NOT NULL
 );
 
 CREATE TABLE members (
     variable_id INTEGER NOT NULL,
     member BLOB NOT NULL,
+    crc32 INTEGER NOT NULL,
     PRIMARY KEY (variable_id, member)
 ) WITHOUT ROWID;
 
@@ -46,11 +50,17 @@ CREATE TABLE chunks (
     stride REAL,
     largest_step REAL NOT NULL,
     last_time REAL NOT NULL,
+    least_step REAL NOT NULL,
+    greatest_step REAL NOT NULL,
+    least_time REAL NOT NULL,
+    greatest_time REAL NOT NULL,
     values_form TEXT NOT NULL,
     steps_form TEXT,
     times_form TEXT NOT NULL,
+    summary_crc32 INTEGER NOT NULL,
     crc32 INTEGER NOT NULL,
     head_crc32 INTEGER NOT NULL,
+    summary BLOB NOT NULL,
     "values" BLOB NOT NULL,
     steps BLOB,
     times BLOB NOT NULL,
@@ -60,6 +70,18 @@ CREATE TABLE chunks (
 CREATE TABLE writers (
     id BLOB PRIMARY KEY,
     last_batch INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    experiment_id INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    host TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started TEXT NOT NULL,
+    began REAL NOT NULL,
+    seen REAL NOT NULL,
+    PRIMARY KEY (experiment_id, id)
 ) WITHOUT ROWID;
 
 CREATE TABLE rejected (

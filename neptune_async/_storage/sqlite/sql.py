@@ -8,6 +8,12 @@ from contextlib import contextmanager
 
 from neptune_async._model.operations import Variable
 from neptune_async._storage.base import ExperimentRecord
+from neptune_async._storage.sqlite.checksums import (
+    EXPERIMENT_COLUMNS,
+    VARIABLE_COLUMNS,
+    checked_experiment,
+    checked_variable,
+)
 
 _MOST_PARAMETERS = 900
 """SQLite before 3.32 takes 999 in a statement."""
@@ -18,12 +24,14 @@ def transaction(connection: sqlite3.Connection, kind: str = 'IMMEDIATE') -> Iter
     """Commit what the body does, or nothing of it.
 
     ``IMMEDIATE`` takes the write lock at once: a transaction that read first
-    could not take it later without failing, however long it waited.
+    could not take it later without failing, however long it waited. ``DEFERRED`` only reads.
     """
     connection.execute(f'BEGIN {kind}')
     try:
         yield
-        connection.execute('COMMIT')
+        # What only reads is rolled back: to commit fails once a damaged block was met.
+        if kind == 'IMMEDIATE':
+            connection.execute('COMMIT')
     finally:
         # A full disk or an I/O error may have rolled it back already.
         if connection.in_transaction:
@@ -54,18 +62,21 @@ def insert_rows(
 def find_variable(connection: sqlite3.Connection, experiment_id: int, path: str) -> Variable | None:
     """Return the variable at a path."""
     row = connection.execute(
-        'SELECT id, path, container, content FROM variables WHERE experiment_id = ? AND path = ?',
+        f'SELECT {VARIABLE_COLUMNS} FROM variables WHERE experiment_id = ? AND path = ?',
         (experiment_id, path),
     ).fetchone()
-    return row and Variable(*row)
+    return row and checked_variable(row)
 
 
 def find_experiment(connection: sqlite3.Connection, name: str) -> ExperimentRecord | None:
     """Return the experiment of that name."""
     row = connection.execute(
-        'SELECT id, name, epoch FROM experiments WHERE name = ?', (name,)
+        f'SELECT {EXPERIMENT_COLUMNS} FROM experiments WHERE name = ?', (name,)
     ).fetchone()
-    return row and ExperimentRecord(*row)
+    if row is None:
+        return None
+    experiment_id, name, _, epoch = checked_experiment(row)
+    return ExperimentRecord(experiment_id, name, epoch)
 
 
 def at_or_below(experiment_id: int, path: str) -> tuple[str, tuple[object, ...]]:

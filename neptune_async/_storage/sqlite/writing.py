@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 import zlib
@@ -25,15 +24,27 @@ from neptune_async._model.operations import (
     ResetMembers,
     Rewind,
     TextPoint,
-    Variable,
     variable_of,
 )
 from neptune_async._model.values import encode, encode_points
-from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch, VariableConflict
+from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch
 from neptune_async._storage.chunks import little_endian
+from neptune_async._storage.sqlite.checksums import (
+    value_checksum,
+)
+from neptune_async._storage.sqlite.experiments import insert_experiment, next_epoch
 from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.rewinding import rewind
-from neptune_async._storage.sqlite.sql import at_or_below, find_variable, insert_rows, transaction
+from neptune_async._storage.sqlite.sql import (
+    find_experiment,
+    insert_rows,
+    transaction,
+)
+from neptune_async._storage.sqlite.variables import (
+    create_variables,
+    delete_variables,
+    set_content,
+)
 from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
 _LogRow: TypeAlias = tuple[str, int, int, bytes | memoryview]
@@ -162,7 +173,7 @@ def _apply_part(
     for kind, run in groupby(part.operations, type):
         operations = list(run)
         if kind is CreateVariable:
-            _create_variables(connection, experiment.id, part, operations)
+            create_variables(connection, experiment.id, part, operations)
         else:
             if careful:
                 receipt.rejections += _apply_careful(connection, experiment, operations, deleted)
@@ -171,7 +182,7 @@ def _apply_part(
     if deleted:
         log_rows = list(_log_rows(_without(part, deleted)))
         experiment = ExperimentRecord(
-            experiment.id, experiment.name, _next_epoch(connection, experiment.id)
+            experiment.id, experiment.name, next_epoch(connection, experiment.id)
         )
     connection.executemany(
         'INSERT INTO log (experiment_id, form, count, crc32, points) VALUES (?, ?, ?, ?, ?)',
@@ -185,62 +196,12 @@ def _experiment_of(connection: sqlite3.Connection, part: Part) -> ExperimentReco
     """Return the part's experiment; one that was deleted is made anew for a
     part that brings its variables along.
     """
-    row = connection.execute(
-        'SELECT id, name, epoch FROM experiments WHERE name = ?', (part.name,)
-    ).fetchone()
+    found = find_experiment(connection, part.name)
     if part.epoch is not None:
-        if row != (part.experiment_id, part.name, part.epoch):
+        if found != ExperimentRecord(part.experiment_id, part.name, part.epoch):
             raise StaleEpoch(part.experiment_id)
-        return ExperimentRecord(*row)
-    if row is None:
-        row = insert_experiment(connection, part.name)
-    return ExperimentRecord(*row)
-
-
-def insert_experiment(
-    connection: sqlite3.Connection, name: str, created: float | None = None
-) -> tuple[int, str, int]:
-    """Make an experiment and return its row: id, name, epoch."""
-    cursor = connection.execute(
-        'INSERT INTO experiments (name, created) VALUES (?, ?)',
-        (name, time.time() if created is None else created),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid, name, 0
-
-
-# ── Variables ────────────────────────────────────────────────────────────────
-
-
-def _create_variables(
-    connection: sqlite3.Connection,
-    experiment_id: int,
-    part: Part,
-    creations: Sequence[Operation],
-) -> None:
-    wanted = [c.variable for c in creations if isinstance(c, CreateVariable)]
-    # One statement for all, by way of JSON: executemany gives up the GIL at every row, and
-    # takes up to 5 ms to get it back while another thread computes.
-    rows = [(v.id, v.path, v.container, v.content) for v in wanted]
-    created = connection.execute(
-        'INSERT OR IGNORE INTO variables (id, experiment_id, path, container, content) '
-        "SELECT json_extract(value, '$[0]'), ?, json_extract(value, '$[1]'), "
-        "json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)",
-        (experiment_id, json.dumps(rows)),
-    ).rowcount
-    if created == len(wanted):
-        return
-    found: dict[tuple[int, int], Variable] = {}
-    for variable in wanted:
-        there = find_variable(connection, experiment_id, variable.path)
-        if there is None:
-            # Its id was taken, by chance: ids are drawn without asking the store.
-            (free,) = connection.execute('SELECT max(id) + 1 FROM variables').fetchone()
-            there = Variable(free, variable.path, variable.container, variable.content)
-        if there.id != variable.id:
-            found[part.experiment_id, variable.id] = there
-    if found:
-        raise VariableConflict(found)
+        return found
+    return found or ExperimentRecord(*insert_experiment(connection, part.name))
 
 
 # ── Operations ───────────────────────────────────────────────────────────────
@@ -317,23 +278,15 @@ def _assign(connection: sqlite3.Connection, assigns: Sequence[Assign]) -> None:
     latest = {assign.variable_id: assign for assign in assigns}
     insert_rows(
         connection,
-        'INSERT INTO atoms (variable_id, value) VALUES {rows} '
-        'ON CONFLICT (variable_id) DO UPDATE SET value = excluded.value',
-        [(assign.variable_id, assign.value) for assign in latest.values()],
+        'INSERT INTO atoms (variable_id, value, crc32) VALUES {rows} '
+        'ON CONFLICT (variable_id) DO UPDATE SET value = excluded.value, crc32 = excluded.crc32',
+        [(i, assign.value, value_checksum(i, assign.value)) for i, assign in latest.items()],
     )
     ids_by_content: dict[str, list[int]] = {}
     for assign in latest.values():
         ids_by_content.setdefault(assign.content, []).append(assign.variable_id)
     for content, ids in ids_by_content.items():
-        _set_content(connection, content, ids)
-
-
-def _set_content(connection: sqlite3.Connection, content: str, ids: Sequence[int]) -> None:
-    connection.execute(
-        'UPDATE variables SET content = :content '
-        'WHERE id IN (SELECT value FROM json_each(:ids)) AND content <> :content',
-        {'content': content, 'ids': json.dumps(ids)},
-    )
+        set_content(connection, content, ids)
 
 
 _ZEROS = {encode(0.0): encode(-0.0), encode(-0.0): encode(0.0)}
@@ -345,9 +298,15 @@ def _add_members(
 ) -> None:
     for member in members:
         connection.execute(
-            'INSERT OR IGNORE INTO members (variable_id, member) SELECT :id, :member WHERE NOT '
-            'EXISTS (SELECT 1 FROM members WHERE variable_id = :id AND member = :equal)',
-            {'id': variable_id, 'member': member, 'equal': _ZEROS.get(member)},
+            'INSERT OR IGNORE INTO members (variable_id, member, crc32) '
+            'SELECT :id, :member, :crc32 WHERE NOT EXISTS '
+            '(SELECT 1 FROM members WHERE variable_id = :id AND member = :equal)',
+            {
+                'id': variable_id,
+                'member': member,
+                'equal': _ZEROS.get(member),
+                'crc32': value_checksum(variable_id, member),
+            },
         )
 
 
@@ -361,27 +320,7 @@ def _remove_members(connection: sqlite3.Connection, operation: RemoveMembers) ->
 def _reset_members(connection: sqlite3.Connection, operation: ResetMembers) -> None:
     connection.execute('DELETE FROM members WHERE variable_id = ?', (operation.variable_id,))
     _add_members(connection, operation.variable_id, operation.members)
-    _set_content(connection, operation.content, [operation.variable_id])
-
-
-def delete_variables(connection: sqlite3.Connection, experiment_id: int, path: str) -> set[int]:
-    """Delete a variable and all below its path, all of an experiment if it is empty; return their
-    ids.
-    """
-    condition, bounds = at_or_below(experiment_id, path)
-    rows = connection.execute(f'SELECT id FROM variables WHERE {condition}', bounds)
-    ids = {row[0] for row in rows}
-    listed = json.dumps(list(ids))
-    for table, key in (
-        ('chunks', 'variable_id'),
-        ('atoms', 'variable_id'),
-        ('members', 'variable_id'),
-        ('variables', 'id'),
-    ):
-        connection.execute(
-            f'DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))', (listed,)
-        )
-    return ids
+    set_content(connection, operation.content, [operation.variable_id])
 
 
 def _rewind(connection: sqlite3.Connection, experiment_id: int, operation: Rewind) -> None:
@@ -390,14 +329,6 @@ def _rewind(connection: sqlite3.Connection, experiment_id: int, operation: Rewin
     except StorageFormatError as damage:
         # No other than a rewind reads what is there: it is rejected, and they are stored.
         raise ValueError(str(damage)) from damage
-
-
-def _next_epoch(connection: sqlite3.Connection, experiment_id: int) -> int:
-    connection.execute('UPDATE experiments SET epoch = epoch + 1 WHERE id = ?', (experiment_id,))
-    (epoch,) = connection.execute(
-        'SELECT epoch FROM experiments WHERE id = ?', (experiment_id,)
-    ).fetchone()
-    return int(epoch)
 
 
 def _insert_rejections(connection: sqlite3.Connection, rejections: Sequence[Rejection]) -> None:
@@ -454,7 +385,7 @@ def _purge_log(
         'SELECT id, form, count, crc32, points FROM log WHERE experiment_id = ?', (experiment_id,)
     )
     for row_id, form, *row in rows.fetchall():
-        points = decoded_log_row(experiment_id, form, *row)
+        points = decoded_log_row(experiment_id, row_id, form, *row)
         part = Part(experiment_id, '', None)
         if isinstance(points, array):
             part.points = points

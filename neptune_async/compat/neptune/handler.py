@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
 
-from neptune_async import Atom, ExperimentView, Series, Set
+from neptune_async import Atom, Experiment, ExperimentView, Series, Set
 from neptune_async._model.arguments import repeatable
 from neptune_async.compat.neptune.types import refuse_file
 from neptune_async.compat.neptune.values import leaves
@@ -17,11 +16,6 @@ from neptune_async.exceptions import (
     UnsupportedValueError,
     VariableNotFoundError,
 )
-
-if TYPE_CHECKING:
-    from neptune_async.compat.neptune.run import Run
-
-logger = logging.getLogger('neptune_async')
 
 _FIELD_TYPES: dict[tuple[type, type], str] = {
     (Atom, int): 'Integer',
@@ -37,7 +31,23 @@ _FIELD_TYPES: dict[tuple[type, type], str] = {
 }
 
 
-class Handler:
+class Owner(Protocol):
+    """The run that a handler is of, as far as the handler needs it."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    def warn_once(self, what: str, warning: str) -> None: ...
+
+    def _wrote(self, wait: bool = False) -> None: ...
+
+    def _values_below(self, path: str) -> dict[str, Any]: ...
+
+
+R = TypeVar('R', bound=Owner)
+
+
+class Handler(Generic[R]):
     """A path of a run, as ``run['train/loss']`` returns it: a field, a namespace, or neither yet.
 
     Each write takes ``wait=True``, and returns then once it is stored.
@@ -47,14 +57,14 @@ class Handler:
     __iter__: ClassVar[None] = None
     __contains__: ClassVar[None] = None
 
-    def __init__(self, run: Run, path: str) -> None:
+    def __init__(self, run: R, path: str) -> None:
         self._run = run
         self._path = path
 
     def __repr__(self) -> str:
         return f'<field at {self._path!r} of run {self._run.experiment.name!r}>'
 
-    def __getitem__(self, path: str) -> Handler:
+    def __getitem__(self, path: str) -> Handler[R]:
         return Handler(self._run, f'{self._path}/{path}')
 
     def __setitem__(self, path: str, value: Any) -> None:
@@ -63,12 +73,12 @@ class Handler:
     def __delitem__(self, path: str) -> None:
         self.pop(path)
 
-    def get_root_object(self) -> Run:
+    def get_root_object(self) -> R:
         """Return the run that the path is of."""
         return self._run
 
     @property
-    def container(self) -> Run:
+    def container(self) -> R:
         """The run that the path is of."""
         return self._run
 
@@ -165,7 +175,7 @@ class Handler:
         as_text: Callable[[Any], Any],
         wait: bool,
     ) -> None:
-        for path, leaf, is_text in leaves(self._path, value):
+        for path, leaf, is_text in leaves(self._path, value, self._run.warn_once):
             view = self._run.experiment[path]
             try:
                 write(view, leaf)
@@ -173,10 +183,10 @@ class Handler:
                 if is_text:
                     write(view, as_text(leaf))
                 else:
-                    logger.warning(
-                        '%s; it was left out, as neptune 1.x does; stringify_unsupported(value) '
-                        'makes a text of it',
-                        error,
+                    self._run.warn_once(
+                        f'{path} {type(leaf).__name__}',
+                        f'{error}; it was left out, as neptune 1.x does, and so is what follows of '
+                        'that type there; stringify_unsupported(value) makes a text of it',
                     )
         self._run._wrote(wait)
 

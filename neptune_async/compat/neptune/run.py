@@ -14,11 +14,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 from neptune_async import Atom, Experiment, Namespace
 from neptune_async.compat.neptune.handler import Handler
-from neptune_async.exceptions import (
-    FlushTimeoutError,
-    InvalidArgumentError,
-    StorageError,
-)
+from neptune_async.exceptions import FlushTimeoutError, InvalidArgumentError, StorageError
 
 logger = logging.getLogger('neptune_async')
 
@@ -50,6 +46,8 @@ class Run:
     __iter__: ClassVar[None] = None
     __contains__: ClassVar[None] = None
 
+    _is_stopped = False
+
     def __init__(
         self,
         with_id: str | None = None,
@@ -80,22 +78,16 @@ class Run:
         self._mode = _checked_mode(mode or os.environ.get('NEPTUNE_MODE') or 'async')
         custom_run_id = custom_run_id or os.environ.get('NEPTUNE_CUSTOM_RUN_ID')
         self.experiment = _opened(with_id, custom_run_id, self._mode, flush_period)
-        self._monitoring = (
-            monitoring_namespace or os.environ.get('NEPTUNE_MONITORING_NAMESPACE') or 'monitoring'
-        )
-        self._keeps_traceback, self._fails = capture_traceback, fail_on_exception
-        self._is_stopped = False
-        self._process = os.getpid()
-        if self._mode != 'read-only':
-            project = project or os.environ.get('NEPTUNE_PROJECT')
-            self._describe(name, description, tags, project, custom_run_id)
+        self._failure = _Failure(monitoring_namespace, capture_traceback, fail_on_exception)
+        self._warned: set[str] = set()
+        self._describe(name, description, tags, project, custom_run_id)
         _warn_of_unsupported(
             source_files=source_files, capture_stdout=capture_stdout,
             capture_stderr=capture_stderr, capture_hardware_metrics=capture_hardware_metrics,
             git_ref=git_ref, dependencies=dependencies, async_lag_callback=async_lag_callback,
             async_no_progress_callback=async_no_progress_callback,
         )  # fmt: skip
-        atexit.register(self._stop_at_exit)
+        atexit.register(self._stop_at_exit, os.getpid())
 
     def _describe(
         self,
@@ -105,6 +97,8 @@ class Run:
         project: str | None,
         custom_run_id: str | None,
     ) -> None:
+        if self._mode == 'read-only':
+            return
         system = self.experiment['sys']
         if not system['id'].exists():
             system.assign(
@@ -118,7 +112,8 @@ class Run:
                 }
             )
         given = {
-            'name': name, 'description': description, 'project': project,
+            'name': name, 'description': description,
+            'project': project or os.environ.get('NEPTUNE_PROJECT'),
             'custom_run_id': custom_run_id, 'state': 'Active',
         }  # fmt: skip
         system.assign({field: value for field, value in given.items() if value is not None})
@@ -131,7 +126,7 @@ class Run:
 
     # ── Fields ───────────────────────────────────────────────────────────────
 
-    def __getitem__(self, path: str) -> Handler:
+    def __getitem__(self, path: str) -> Handler[Run]:
         """Return the field, or the namespace, at a path."""
         return Handler(self, path)
 
@@ -235,7 +230,7 @@ class Run:
         try:
             try:
                 if exception is not None and self._mode != 'read-only' and not self._is_stopped:
-                    self._note(exception_type, exception, trace)
+                    self._failure.note(self, exception_type, exception, trace)
             finally:
                 self.stop()
         except Exception as error:
@@ -244,27 +239,50 @@ class Run:
             # What ended the body matters more.
             logger.warning('%s', error)
 
-    def _note(
+    def _wrote(self, wait: bool = False) -> None:
+        """Return once what was just written is stored, where that is wanted."""
+        if wait or self._mode == 'sync':
+            self.experiment.flush()
+
+    def warn_once(self, what: str, warning: str) -> None:
+        """Warn of something that may come at each step, the first time only, as 1.x does."""
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning('%s', warning)
+
+    def _stop_at_exit(self, process: int) -> None:
+        # In a forked child the run goes on: it is the parent's.
+        if os.getpid() == process:
+            self.stop()
+
+
+class _Failure:
+    """What a run notes of an exception that ends its ``with`` block.
+
+    :param namespace: where the traceback goes; None is what ``NEPTUNE_MONITORING_NAMESPACE``
+        says, else ``monitoring``.
+    :param keeps_traceback: note the traceback.
+    :param fails: set ``sys/failed``.
+    """
+
+    def __init__(self, namespace: str | None, keeps_traceback: bool, fails: bool) -> None:
+        self._namespace = (
+            namespace or os.environ.get('NEPTUNE_MONITORING_NAMESPACE') or 'monitoring'
+        )
+        self._keeps_traceback, self._fails = keeps_traceback, fails
+
+    def note(
         self,
+        run: Run,
         exception_type: type[BaseException] | None,
         exception: BaseException,
         trace: TracebackType | None,
     ) -> None:
         if self._keeps_traceback:
             lines = traceback.format_exception(exception_type, exception, trace)
-            self[f'{self._monitoring}/traceback'].extend(lines)
+            run[f'{self._namespace}/traceback'].extend(lines)
         if self._fails:
-            self['sys/failed'] = True
-
-    def _wrote(self, wait: bool = False) -> None:
-        """Return once what was just written is stored, where that is wanted."""
-        if wait or self._mode == 'sync':
-            self.experiment.flush()
-
-    def _stop_at_exit(self) -> None:
-        # In a forked child the run goes on: it is the parent's.
-        if os.getpid() == self._process:
-            self.stop()
+            run['sys/failed'] = True
 
 
 def _checked_mode(mode: str) -> Mode:

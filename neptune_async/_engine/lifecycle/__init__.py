@@ -1,0 +1,1 @@
+"""The life of experiments and workers: opening, closing, exit, fork and signals."""

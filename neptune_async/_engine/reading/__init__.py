@@ -1,0 +1,1 @@
+"""Who answers a read: values, series, tables, and how to follow."""

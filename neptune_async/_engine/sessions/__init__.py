@@ -1,0 +1,1 @@
+"""Which processes have an experiment open for writing, and whether they live."""

@@ -1,0 +1,1 @@
+"""How a batch is handed to storage: retries, and what a refusal needs."""

@@ -1,0 +1,1 @@
+"""The code that the synchronous and the awaited face share."""

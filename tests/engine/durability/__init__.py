@@ -1,0 +1,1 @@
+"""What survives a kill: journals and spill files."""

@@ -1,0 +1,1 @@
+"""What reads make of what storage answers."""

@@ -1,0 +1,1 @@
+"""Which processes have an experiment open, and whether they live."""
