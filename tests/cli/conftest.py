@@ -102,7 +102,10 @@ def store(tmp_path: Path) -> Path:
 
 def lose(run: CommandLine, name: str) -> None:
     """Let a process die that has an experiment open in the default store."""
-    code = f'import os; from neptune_async import Experiment; Experiment({name!r}); os._exit(0)'
+    # It is held: one that is let go of closes by itself, and may be faster than the exit.
+    code = (
+        f'import os; from neptune_async import Experiment; held = Experiment({name!r}); os._exit(0)'
+    )
     subprocess.run([sys.executable, '-c', code], cwd=run.folder, check=True, capture_output=True)
 
 
