@@ -170,8 +170,9 @@ def merged(some: Sequence[Summary]) -> Summary:
 
 
 def agree(one: ChunkSummary, other: ChunkSummary) -> bool:
-    """Whether two summaries are those of the same points. Means may differ by their rounding: the
-    sums that they are made of may have been made in another order.
+    """Whether two summaries are those of the same points. They may have been made with NumPy, or
+    without. So means may differ by their rounding, since they are sums in another order, and the
+    least and greatest value by the sign of a zero.
     """
     return (
         repr(one.series.first) == repr(other.series.first)
@@ -189,7 +190,11 @@ def agree(one: ChunkSummary, other: ChunkSummary) -> bool:
 
 def _agree(one: Summary, other: Summary) -> bool:
     size = max(abs(one.least), abs(one.greatest)) if one.finite else 0.0
-    exact = [repr(each._replace(mean=0.0)) for each in (one, other)]
+    # To add 0.0 takes the sign from a zero, and changes no other number.
+    exact = [
+        repr(each._replace(mean=0.0, least=each.least + 0.0, greatest=each.greatest + 0.0))
+        for each in (one, other)
+    ]
     return exact[0] == exact[1] and abs(one.mean - other.mean) <= 1e-9 * size
 
 

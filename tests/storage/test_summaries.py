@@ -25,6 +25,7 @@ from neptune_async._storage.summaries import (
     ChunkSummary,
     SeriesSummary,
     Summary,
+    agree,
     block_summaries,
     merged,
     packed_summary,
@@ -125,6 +126,24 @@ def numpy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
             monkeypatch.setattr(module, 'loaded_numpy', lambda: None)
     else:
         pytest.importorskip('numpy')
+
+
+def test_summaries_that_were_made_with_numpy_and_without_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip('numpy')
+    some = regular(2500)
+    assert isinstance(some.values, array)
+    # Which of two zeros is the least is another with NumPy.
+    some.values[:1500] = array('d', [0.0, -0.0, -0.0] * 500)
+    made = summarised(some)
+    monkeypatch.setattr(summaries, 'loaded_numpy', lambda: None)
+    assert repr(summarised(some)) != repr(made)
+    assert agree(summarised(some), made)
+    some.values[-1] = -0.0
+    with_last = summarised(some)
+    some.values[-1] = 0.0
+    assert not agree(summarised(some), with_last)
 
 
 @pytest.mark.usefixtures('numpy')
