@@ -14,8 +14,6 @@ from collections.abc import (
     Callable,
     Collection,
     Hashable,
-    Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -234,24 +232,6 @@ class Finding:
     level: Literal['good', 'note', 'wrong']
     what: str
     remedy: str = ''
-
-
-def rejections(rows: Iterable[Sequence[Any]]) -> Iterator[Finding]:
-    """Return what there is to say of operations that were rejected.
-
-    :param rows: the last of them: experiment, path, count, reason, how many such rows there are.
-    """
-    remedy = 'log to another path; the table `rejected` keeps what happened'
-    others = 0
-    for shown, (experiment, path, count, reason, faults) in enumerate(rows, 1):
-        others = faults - shown
-        yield Finding(
-            'note',
-            f'{count:,} operations on {path} of {experiment} were rejected: {reason}',
-            remedy,
-        )
-    if others:
-        yield Finding('note', f'{others:,} more such rejections', remedy)
 
 
 class Sink(Protocol):

@@ -13,6 +13,10 @@ from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage
 
 from .conftest import CommandLine
 
+FLOATS = 'regular', 'irregular'
+ALL = *FLOATS, 'texts'
+NOT_ITS_SUMMARY = 'its summary is not that of its points'
+
 
 @pytest.fixture
 def url(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -48,7 +52,8 @@ def test_doctor_tells_what_is_good_of_a_server(run: CommandLine, url: str) -> No
     assert 'wrong' not in told
     for what in (
         'PostgreSQL ', 'the role may write to it', f'version {SCHEMA_VERSION}', ' MB of chunks',
-        'all series have as many points', 'woken by the server', 'nothing was left behind',
+        'all series have as many points', '1 rows of points are whole, 0 with summaries',
+        'woken by the server', 'nothing was left behind',
     ):  # fmt: skip
         assert what in told['good']
     assert 'fsync is off' in told['note']  # the tests' server has no time for it
@@ -101,6 +106,54 @@ def test_doctor_tells_what_a_server_has_lost(run: CommandLine, url: str) -> None
     told = found(run, url, 1)['wrong']
     assert 'more/0 of digits has 0 of 1 points' in told and 'restore the database' in told
     assert '3 more such faults' in told and 'whole' not in told.replace('what is whole', '')
+
+
+def test_doctor_notes_a_server_that_does_not_check_what_it_reads(
+    run: CommandLine, url: str
+) -> None:
+    told = found(run, url)
+    with session(url) as asked:
+        is_checked = asked.value('SHOW data_checksums') == 'on'
+    # Which of both the tests' server does depends on its version.
+    assert ('(data_checksums)' in told['good']) == is_checked
+    assert ('data_checksums is off' in told['note']) != is_checked
+
+
+DAMAGES = {
+    'summary': ('summary = set_byte(summary, 20, 77)', ALL, NOT_ITS_SUMMARY),
+    'no summary': ("summary = '\\x00'", ALL, NOT_ITS_SUMMARY),
+    'steps': ('greatest_step = greatest_step + 1', ALL, NOT_ITS_SUMMARY),
+    'times': ('least_time = NULL', ALL, NOT_ITS_SUMMARY),
+    'values': ('"values" = array_replace("values", 7, -1)', FLOATS, NOT_ITS_SUMMARY),
+    'count': ('"values" = "values"[2:]', FLOATS, 'it has 599 of 600 values'),
+    'texts': ('texts[7] = NULL', ('texts',), 'it is no value'),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_doctor_holds_what_a_server_keeps_of_points_against_them(
+    run: CommandLine, url: str, damage: str
+) -> None:
+    with Experiment('digits', storage=url, echo=False) as exp:
+        exp['regular'].extend(map(float, range(600)))
+        exp['irregular'].extend(map(float, range(600)), steps=[n * n for n in range(600)])
+        exp['texts'].extend(map(str, range(600)))
+    assert '4 rows of points are whole, 3 with summaries' in found(run, url)['good']
+    change, hurt, why = DAMAGES[damage]
+    with session(url) as asked:
+        asked.execute(f'UPDATE chunks SET {change} WHERE summary IS NOT NULL')
+    told = found(run, url, 1)['wrong'].splitlines()
+    for path in hurt:
+        assert f'{path} of digits: the row at point 0: {why} → restore' in '\n'.join(told)
+    assert len(told) == len(hurt)
+
+
+@pytest.mark.parametrize('column', ['largest_step', 'last_time'])
+def test_doctor_knows_where_a_series_stands(run: CommandLine, url: str, column: str) -> None:
+    with session(url) as asked:
+        asked.execute(f'UPDATE series SET {column} = 7')
+    told = found(run, url, 1)['wrong']
+    assert 'train/loss of digits: its last step or time is not that of its points' in told
 
 
 @pytest.mark.parametrize(

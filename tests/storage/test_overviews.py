@@ -19,7 +19,7 @@ from neptune_async._engine.reading import overviews
 from neptune_async._engine.store import opened
 from neptune_async._storage import chunks, registry, summaries
 from neptune_async._storage import overviews as overviews_of_points
-from neptune_async._storage.base import Damaged, Storage
+from neptune_async._storage.base import Damaged, Examinable, Storage
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.overviews import Axis, Buckets, Grid
 from neptune_async._storage.points import Points, expanded
@@ -289,6 +289,8 @@ async def test_a_server_keeps_summaries_of_rows_that_are_full(
             x, y = (found[variable.id] for variable in variables[experiment.id])
             require_right(x.buckets, [p[0] for p in every], [p[2] for p in every])
             assert sum(y.buckets.points) == 1000 and not x.damaged
+        assert isinstance(storage, Examinable)
+        assert not [found for found in await storage.examine() if found.level == 'wrong']
         # From here on there are no points any more; what is left are summaries.
         with session(url) as server:
             if change == 'rewind':

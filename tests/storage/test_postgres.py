@@ -34,7 +34,7 @@ from neptune_async._model.operations import (
     point_key,
 )
 from neptune_async._storage import registry
-from neptune_async._storage.base import Storage, Window
+from neptune_async._storage.base import Examinable, Storage, Window
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.points import expanded
 from neptune_async._storage.postgres import SCHEMA_VERSION, PostgresStorage, watching
@@ -616,6 +616,9 @@ async def agree(url: str, drawn: Any) -> None:
             assert left == right
         left_steps, right_steps = [await s.largest_steps(e.id) for s, e in pair]
         assert left_steps == right_steps
+        for storage, _ in pair:
+            assert isinstance(storage, Examinable)
+            assert not [found for found in await storage.examine() if found.level == 'wrong']
     finally:
         for storage, _ in pair:
             await storage.close()

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
+from array import array
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import asyncpg
 
-from neptune_async._storage.base import Finding, rejections
+from neptune_async._model.operations import Variable
+from neptune_async._storage.base import Damaged, Finding
+from neptune_async._storage.examining import (
+    SHOWN,
+    checked_against_points,
+    faults_told,
+    rejections,
+)
+from neptune_async._storage.points import Points, expanded
 from neptune_async._storage.postgres.opening import SCHEMA_VERSION, grant, may_write
+from neptune_async._storage.postgres.reading import points_of
 from neptune_async._storage.postgres.url import Address
+from neptune_async._storage.summaries import NO_POINTS
 
-_SHOWN = 5
-"""Faults of one kind of which each is shown; the others are counted."""
+_RESTORE = 'restore the database from a backup; what is whole can be read and exported first'
+_ROWS = 64
+"""Rows whose points are in memory at a time: 12 MiB."""
+_RANGES = 'least_step', 'greatest_step', 'least_time', 'greatest_time'
 _PATIENCE = 2.0
 """Seconds in which a server tells of what is committed, if it tells of it at all."""
 
@@ -24,6 +39,7 @@ SELECT
     pg_is_in_recovery() AS is_standby,
     current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_setting('fsync') = 'off' AS is_unforced,
+    current_setting('data_checksums') = 'off' AS is_unchecked,
     current_setting('synchronous_commit') = 'off' AS is_asynchronous
 """
 _SIZES = """
@@ -52,6 +68,21 @@ WHERE v.container = 'series' AND (
 )
 ORDER BY experiment, path
 LIMIT $1
+"""
+_POINTS = """
+SELECT
+    v.id, v.path, v.container, v.content, experiments.name AS experiment, v.experiment_id,
+    first, count, first_step, stride, 0 AS skipped, steps, times, "values" AS numbers, texts,
+    encoded, least_step, greatest_step, least_time, greatest_time, summary
+FROM chunks
+JOIN variables v ON v.experiment_id = chunks.experiment_id AND v.id = variable_id
+JOIN experiments ON experiments.id = v.experiment_id
+"""
+_SERIES = """
+SELECT v.experiment_id, v.id, name AS experiment, path, count, largest_step, last_time
+FROM series
+JOIN variables v ON v.experiment_id = series.experiment_id AND v.id = variable_id
+JOIN experiments ON experiments.id = v.experiment_id
 """
 _REJECTED = """
 SELECT experiment, path, sum(count), reason, count(*) OVER () FROM rejected
@@ -103,11 +134,19 @@ def _durability(state: Any) -> Iterator[Finding]:
         )
     if not state['is_unforced'] and not state['is_asynchronous']:
         yield Finding('good', 'what is committed is on the disk')
+    if state['is_unchecked']:
+        yield Finding(
+            'note',
+            'data_checksums is off: a value that the disk has changed may be read as it is',
+            'stop the server, and run pg_checksums --enable on its data directory',
+        )
+    else:
+        yield Finding('good', 'the server checks what it reads from the disk (data_checksums)')
 
 
 async def _sizes(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
     rows = await connection.fetch(_SIZES)
-    sizes = ', '.join(f'{_megabytes(row["size"])} of {row["name"]}' for row in rows[:_SHOWN])
+    sizes = ', '.join(f'{_megabytes(row["size"])} of {row["name"]}' for row in rows[:SHOWN])
     yield Finding('good', f'{_megabytes(sum(row["size"] for row in rows))} in its tables: {sizes}')
 
 
@@ -116,23 +155,108 @@ def _megabytes(size: int) -> str:
 
 
 async def _points(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
-    rows = await connection.fetch(_LACKING, _SHOWN)
-    restore = 'restore the database from a backup; what is whole can be read and exported first'
-    for row in rows:
+    # Of one moment: what is kept of points, and the points.
+    async with connection.transaction(isolation='repeatable_read', readonly=True):
+        lacking = await connection.fetch(_LACKING, SHOWN)
+        rows = _Rows()
+        async for row in connection.cursor(_POINTS, prefetch=_ROWS):
+            rows.add(row)
+        for row in await connection.fetch(_SERIES):
+            rows.add_series(row)
+    for row in lacking:
         yield Finding(
             'wrong',
             f'{row["path"]} of {row["experiment"]} has {row["count"]:,} of {row["wanted"]:,} '
             'points, or not in one piece',
-            restore,
+            _RESTORE,
         )
-    if rows and rows[0]['faults'] > len(rows):
-        yield Finding('wrong', f'{rows[0]["faults"] - len(rows):,} more such faults', restore)
-    if not rows:
+    if lacking and lacking[0]['faults'] > len(lacking):
+        more = lacking[0]['faults'] - len(lacking)
+        yield Finding('wrong', f'{more:,} more such faults', _RESTORE)
+    if not lacking:
         yield Finding('good', 'all series have as many points as were logged')
+    for finding in faults_told(sorted(rows.faults), _RESTORE):
+        yield finding
+    if not rows.faults:
+        yield Finding(
+            'good', f'{rows.count:,} rows of points are whole, {rows.summaries:,} with summaries'
+        )
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is known of the rows of points that were looked at.
+
+    :ivar count: how many there were.
+    :ivar summaries: how many of them have a summary.
+    """
+
+    count: int = 0
+    summaries: int = 0
+    faults: list[str] = field(default_factory=list)
+    _stands: dict[tuple[int, int], _Standing] = field(default_factory=dict)
+
+    def add(self, row: Any) -> None:
+        """Look at the points of a row, and whether its summary is theirs."""
+        self.count += 1
+        key = row['experiment_id'], row['id']
+        try:
+            points = _whole(row)
+            if row['summary'] is not None:
+                self.summaries += 1
+                ranges = [row[column] for column in _RANGES]
+                checked_against_points(points, row['summary'], ranges, NO_POINTS)
+        except ValueError as error:
+            self.faults.append(f'{_named(row)}: the row at point {row["first"]}: {error}')
+        else:
+            self._stands[key] = self._stands.get(key, _Standing()).with_row(row['first'], points)
+
+    def add_series(self, row: Any) -> None:
+        """Look whether a series stands where its rows say, if all of them are whole."""
+        standing = self._stands.get((row['experiment_id'], row['id']), _Standing())
+        kept = row['largest_step'], row['last_time']
+        found = standing.largest_step, standing.last_time
+        if standing.count == row['count'] and kept != found:
+            self.faults.append(f'{_named(row)}: its last step or time is not that of its points')
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a series stands, by those of its rows that were looked at."""
+
+    count: int = 0
+    largest_step: float = -math.inf
+    last: int = -1
+    last_time: float = -math.inf
+
+    def with_row(self, first: int, points: Points) -> _Standing:
+        """Return the same with a row more."""
+        largest = max(self.largest_step, max(expanded(points.steps)))
+        count = self.count + len(points)
+        if first < self.last:
+            return _Standing(count, largest, self.last, self.last_time)
+        return _Standing(count, largest, first, points.times[-1])
+
+
+def _whole(row: Any) -> Points:
+    """Return the points of a row.
+
+    :raises ValueError: some of them are damaged.
+    """
+    points = points_of(Variable(*row[:4]), row)
+    if not isinstance(points.values, array):
+        for value in points.values:
+            if isinstance(value, Damaged):
+                raise ValueError(value.why)
+    return points
+
+
+def _named(row: Any) -> str:
+    return f'{row["path"]} of {row["experiment"]}'
 
 
 async def _rejections(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
-    for finding in rejections(await connection.fetch(_REJECTED, _SHOWN)):
+    for finding in rejections(await connection.fetch(_REJECTED, SHOWN)):
         yield finding
 
 

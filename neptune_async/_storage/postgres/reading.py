@@ -201,7 +201,7 @@ def runs_of(variable: Variable, row: Any) -> Iterator[Points | Damaged]:
     skipped, count = row['skipped'], row['count'] - row['skipped']
     where = f'the row at point {row["first"]}'
     try:
-        points = _points(variable, row)
+        points = points_of(variable, row)
     except ValueError as error:
         yield Damaged(count, _damaged(variable, f'{where}: {error}'))
         return
@@ -219,7 +219,7 @@ def runs_of(variable: Variable, row: Any) -> Iterator[Points | Damaged]:
         yield points.sliced(start, count)
 
 
-def _points(variable: Variable, row: Any) -> Points:
+def points_of(variable: Variable, row: Any) -> Points:
     """Return the points of a row, some of which may have ``Damaged`` for a value.
 
     :raises ValueError: its columns do not have as many items as it has points.

@@ -9,9 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neptune_async._storage.base import Finding, rejections
+from neptune_async._storage.base import Finding
 from neptune_async._storage.chunks import Chunk
-from neptune_async._storage.points import never_decreases
+from neptune_async._storage.examining import (
+    SHOWN,
+    checked_against_points,
+    faults_told,
+    rejections,
+)
 from neptune_async._storage.sqlite.checkpoint import WARN_BYTES
 from neptune_async._storage.sqlite.checksums import (
     EXPERIMENT_COLUMNS,
@@ -30,17 +35,8 @@ from neptune_async._storage.sqlite.reading import (
     summarised_tail,
     unpack_chunk,
 )
-from neptune_async._storage.summaries import (
-    NO_POINTS,
-    SeriesSummary,
-    agree,
-    summarised,
-    unpacked_summary,
-)
+from neptune_async._storage.summaries import NO_POINTS, SeriesSummary
 from neptune_async.exceptions import StorageFormatError
-
-_SHOWN = 5
-"""Faults of one kind of which each is shown; the others are counted."""
 
 _RESTORE = 'restore the file from a backup; what is whole can be read and exported first'
 
@@ -69,7 +65,7 @@ def _sqlite_version() -> Finding:
 
 
 def _structure(connection: sqlite3.Connection) -> Iterator[Finding]:
-    rows = connection.execute(f'PRAGMA integrity_check({_SHOWN})').fetchall()
+    rows = connection.execute(f'PRAGMA integrity_check({SHOWN})').fetchall()
     faults = [row[0] for row in rows if row[0] != 'ok']
     for fault in faults:
         yield Finding('wrong', f"SQLite's integrity check: {fault}", _RESTORE)
@@ -108,7 +104,7 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[Finding]:
             decoded_log_row(experiment_id, *row)
         except StorageFormatError as error:
             faults.append(f'experiment {experiment_id}: {error}')
-    yield from _told(faults)
+    yield from faults_told(faults, _RESTORE)
     if not faults:
         yield Finding('good', f'{chunks:,} chunks and {log_rows:,} rows of the log are whole')
 
@@ -138,16 +134,9 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
                     faults.append(str(error))
     finally:
         connection.text_factory = str
-    yield from _told(faults)
+    yield from faults_told(faults, _RESTORE)
     if not faults:
         yield Finding('good', f'{rows:,} rows of experiments, variables and values are whole')
-
-
-def _told(faults: Sequence[str]) -> Iterator[Finding]:
-    for fault in faults[:_SHOWN]:
-        yield Finding('wrong', fault, _RESTORE)
-    if len(faults) > _SHOWN:
-        yield Finding('wrong', f'{len(faults) - _SHOWN:,} more such faults', _RESTORE)
 
 
 def _checked_summary(
@@ -160,18 +149,10 @@ def _checked_summary(
     """
     summarised_tail(variable_id, row[:-3])
     points = unpack_chunk(chunk)
-    expected = summarised(points, before, never_decreases(points.times))
-    own = expected.chunk
-    ends = (own.least_step, own.greatest_step, own.least_time, own.greatest_time)
     try:
-        is_right = agree(unpacked_summary(chunk.summary), expected)
-    except ValueError:
-        is_right = False
-    if not is_right or ends != tuple(row[6:10]):
-        raise StorageFormatError(
-            damaged_chunk(variable_id, chunk.first, 'its summary is not that of its points')
-        )
-    return expected.series
+        return checked_against_points(points, chunk.summary, row[6:10], before)
+    except ValueError as error:
+        raise StorageFormatError(damaged_chunk(variable_id, chunk.first, error)) from error
 
 
 def _owner(connection: sqlite3.Connection, variable_id: int) -> str:
@@ -189,7 +170,7 @@ def _rejections(connection: sqlite3.Connection) -> Iterator[Finding]:
         connection.execute(
             'SELECT experiment, path, sum(count), reason, count(*) OVER () FROM rejected '
             'GROUP BY experiment, path, reason ORDER BY max(id) DESC LIMIT ?',
-            (_SHOWN,),
+            (SHOWN,),
         ).fetchall()
     )
 
