@@ -13,14 +13,14 @@ import asyncpg
 from neptune_async._model.operations import Variable
 from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
 from neptune_async._storage.overviews import Grid, OverviewMaker
-from neptune_async._storage.points import concatenated, never_decreases
+from neptune_async._storage.points import concatenated
 from neptune_async._storage.postgres.bulk import WANTED, ids_of
 from neptune_async._storage.postgres.reading import rows_are_missing, runs_of
+from neptune_async._storage.runs import summary_of
 from neptune_async._storage.summaries import (
     NO_POINTS,
     SeriesSummary,
     merged,
-    summarised,
     unpacked_series_summary,
 )
 
@@ -60,7 +60,7 @@ async def read_summaries(
         known = {(row['id'], row['first']): _known(row['summary']) for row in rows}
         cut = [place for place, summary in known.items() if summary is None]
         async for row in _points(connection, variables, cut):
-            known[row['id'], row['first']] = _of_points(row)
+            known[row['id'], row['first']] = summary_of(runs_of(Variable(*row[:4]), row))
     for variable_id, run in groupby(rows, itemgetter('id')):
         own = [*run]
         parts = [known[variable_id, row['first']] for row in own]
@@ -73,15 +73,6 @@ def _known(stored: bytes | None) -> SeriesSummary | Damaged | None:
         return None if stored is None else unpacked_series_summary(stored)
     except ValueError:
         return None  # the points tell
-
-
-def _of_points(row: Any) -> SeriesSummary | Damaged:
-    summary = NO_POINTS
-    for run in runs_of(Variable(*row[:4]), row):
-        if isinstance(run, Damaged):
-            return run
-        summary = summarised(run, summary, never_decreases(run.times)).series
-    return summary
 
 
 def _joined(parts: Sequence[SeriesSummary | Damaged | None]) -> SeriesSummary | Damaged:

@@ -9,7 +9,8 @@ from typing import Any
 
 from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
 from neptune_async._storage.overviews import Grid, OverviewMaker
-from neptune_async._storage.points import Points, SeriesEnd, never_decreases
+from neptune_async._storage.points import SeriesEnd
+from neptune_async._storage.runs import summary_of
 from neptune_async._storage.sqlite.bulk import ids_of, logged_points
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.reading import (
@@ -27,11 +28,7 @@ from neptune_async._storage.sqlite.reading import (
 )
 from neptune_async._storage.sqlite.series import Logged, resolved_runs
 from neptune_async._storage.sqlite.sql import transaction
-from neptune_async._storage.summaries import (
-    NO_POINTS,
-    SeriesSummary,
-    summarised,
-)
+from neptune_async._storage.summaries import NO_POINTS, SeriesSummary
 from neptune_async.exceptions import StorageFormatError
 
 _AT_ONCE = 64
@@ -64,18 +61,8 @@ def read_summaries(
         before = found[variable_id]
         if isinstance(before, SeriesSummary):
             runs = resolved_runs(own, ends.get(variable_id, SeriesEnd()), True)
-            found[variable_id] = _with_logged(before, runs)
+            found[variable_id] = summary_of(runs, before)
     return found
-
-
-def _with_logged(
-    before: SeriesSummary, runs: Sequence[Points | Damaged]
-) -> SeriesSummary | Damaged:
-    for run in runs:
-        if isinstance(run, Damaged):
-            return run
-        before = summarised(run, before, never_decreases(run.times)).series
-    return before
 
 
 def read_overviews(
