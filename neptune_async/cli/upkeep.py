@@ -20,7 +20,7 @@ from neptune_async._faces.querying import query
 from neptune_async._model.showing import harmless, on_one_line
 from neptune_async._storage.base import Examinable, Finding, Storage
 from neptune_async.cli import without_extras
-from neptune_async.cli.exit_codes import FAILED, OK
+from neptune_async.cli.exit_codes import FAILED, OK, complain
 from neptune_async.cli.options import (
     json_option,
     name_argument,
@@ -41,7 +41,7 @@ from neptune_async.cli.output import (
 )
 from neptune_async.cli.syncing import SYNC_HELP
 from neptune_async.cli.syncing import sync as copy
-from neptune_async.exceptions import StorageError, StorageFormatError
+from neptune_async.exceptions import ExperimentNotFoundError, StorageError, StorageFormatError
 
 _RECOVER = 'run: neptune-async recover'
 _SHOWN = 5
@@ -95,7 +95,10 @@ def _delete_all(query: Query, yes: bool, storage: str | None) -> None:
         click.echo('nothing was deleted', err=True)
     else:
         for name in names:
-            delete_experiment(name, storage)
+            try:
+                delete_experiment(name, storage)
+            except ExperimentNotFoundError:
+                complain(f'experiment {name!r} was gone: another process has deleted it')
 
 
 @verb(help=without_extras.RECOVER_HELP)

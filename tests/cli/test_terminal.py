@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-from neptune_async import Experiment, list_experiments
+from neptune_async import Experiment, delete_experiment, list_experiments
 
 from .conftest import COMMAND, CommandLine
 from .exporter import points, write
 
 
-def on_terminal(run: CommandLine, *arguments: str, say: bytes = b'', **env: str) -> str:
-    """Run a command whose streams are a terminal; return all that it printed there."""
+def on_terminal(
+    run: CommandLine,
+    *arguments: str,
+    say: bytes = b'',
+    once_asked: Callable[[], object] = lambda: None,
+    **env: str,
+) -> str:
+    """Run a command whose streams are a terminal; return all that it printed there.
+
+    :param say: what is typed when it asks.
+    :param once_asked: what happens before that.
+    """
     ours, theirs = pty.openpty()
     environment = {**run.environment(env), 'TERM': 'xterm'}
     with subprocess.Popen(
@@ -22,13 +33,16 @@ def on_terminal(run: CommandLine, *arguments: str, say: bytes = b'', **env: str)
         env=environment,
     ) as process:  # fmt: skip
         os.close(theirs)
-        os.write(ours, say)
         printed = b''
         while True:
             try:
                 printed += os.read(ours, 2**16)
             except OSError:  # the other side is closed, since the process has ended
                 break
+            if say and b'[y/N]' in printed:
+                once_asked()
+                os.write(ours, say)
+                say = b''
         assert process.wait(60) == 0, printed
     os.close(ours)
     return printed.decode()
@@ -63,6 +77,17 @@ def test_delete_asks_and_takes_no_for_an_answer(run: CommandLine, store: Path) -
     assert 'digits-2' in list_experiments(store)
     on_terminal(run, 'delete', 'digits-2', say=b'y\n')
     assert 'digits-2' not in list_experiments(store)
+
+
+def test_delete_goes_on_where_another_process_was_faster(run: CommandLine, store: Path) -> None:
+    Experiment('digits-3', storage=store, echo=False).close()
+    asked = on_terminal(
+        run, 'delete', '--where', "name ~ 'digits-*'", say=b'y\n',
+        once_asked=lambda: delete_experiment('digits-2', store),
+    )  # fmt: skip
+    assert 'Delete these 3 experiments?' in asked
+    assert "experiment 'digits-2' was gone: another process has deleted it" in asked
+    assert list_experiments(store) == []
 
 
 def test_a_text_neither_rings_the_bell_nor_writes_over_others(run: CommandLine) -> None:
