@@ -14,6 +14,8 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias
 
+from neptune_async._model.dates import date_of
+
 Aspect: TypeAlias = Literal[
     'last', 'first', 'min', 'max', 'mean', 'count', 'last_step', 'last_time'
 ]
@@ -200,9 +202,8 @@ def moment(value: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _moment_of_text(text: str) -> datetime | None:
-    # Python before 3.11 does not know the Z.
     try:
-        return datetime.fromisoformat(text[:-1] + '+00:00' if text.endswith('Z') else text)
+        return date_of(text)
     except ValueError:
         return None
 

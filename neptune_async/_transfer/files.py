@@ -14,11 +14,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from datetime import timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from neptune_async._model.dates import date_of
 from neptune_async._model.values import MAX_BYTES, Content
 from neptune_async._transfer.importing import Rows, Skipped, content_digest
 from neptune_async._transfer.long_rows import COLUMNS, Row, batches
@@ -199,7 +200,7 @@ def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        found = datetime.fromisoformat(re.sub('Z$', '+00:00', text))
+        found = date_of(text)
     return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
 
 

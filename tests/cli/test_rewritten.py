@@ -275,14 +275,16 @@ def test_what_a_program_makes_of_a_column_of_one_type_is_read(run: CommandLine) 
         f'{HEADER}\na,int,atom,int,,,5.0\na,no int,atom,int,,,5.5\na,bool,atom,bool,,,False\n'
         'a,nan,series,float,0.0,1.0,\na,none,atom,none,,,\na,none,atom,bool,,,1\n'
         'a,,atom,float,,,0.5\na,,series,float,0.0,1.0,0.5\n'
+        'a,dated,series,float,0.0,19700101T000001.5Z,2.5\n'
     )
     done = run('import', 'file', 'x.csv', '--storage', 'x.db', '--json')
-    assert (done.code, done.json['stored'], done.json['refused']) == (1, 4, 4)
+    assert (done.code, done.json['stored'], done.json['refused']) == (1, 5, 4)
     assert contents(run.folder / 'x.db')['a'] == {
         'int': ('Atom', 'int', '5'),
         'bool': ('Atom', 'bool', 'False'),
         'nan': ('Series', 'float', repr([(0, 1.0, math.nan)])),
         'none': ('Atom', 'NoneType', 'None'),
+        'dated': ('Series', 'float', repr([(0, 1.5, 2.5)])),
     }
 
 

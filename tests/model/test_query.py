@@ -54,7 +54,7 @@ def holds(query: str) -> bool:
         'params/lr not in (0.1, 0.2)', 'params/epochs in (20)', 'exists(params/seed)',
         'exists(name)', 'acc.max > 0.9', 'acc.max>acc', '`acc`.max = 0.95', '`odd name (1)` = 3',
         'a-b.c = 1', 'acc.count = 100', "state = 'closed'", "`state` = 'mine'",
-        "created > '2026-10-31'",
+        "created > '2026-10-31'", "created > '20261031'", "created = '20261101T120000Z'",
         "created = '2026-11-01T12:00:00Z'", "created < '2026-11-01 13:00+00:00'",
         "when <= '2026-11-01T12:00:00+00:00'", "text = '2026-11-01'", 'undefined != 1',
         'params/lr > -inf',
