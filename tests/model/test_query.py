@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,18 +226,3 @@ def test_what_is_sorted_by_is_one_operand() -> None:
     for wrong in ('', '3', "'a'", 'a = 1', 'a b', 'not a'):
         with pytest.raises(InvalidQueryError):
             parsed_operand(wrong)
-
-
-def test_every_query_of_the_docs_is_one() -> None:
-    text = (Path(__file__).parents[2] / 'docs' / 'queries.md').read_text()
-    rows = [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| ')]
-    queries = [row.strip('` ') if row.count('`') == 2 else row[3:-3] for row in rows[2:]]
-    assert len(queries) >= 14
-    for query in queries:
-        parsed(query)
-    for query in re.findall(r'where="([^"]*)"', text) + re.findall(r'--where "([^"]*)"', text):
-        parsed(query)
-    wrong, shown = re.search(r'```\n(the query is wrong.*\n  (.*)\n.*\^)\n```', text).groups()  # type: ignore[union-attr]
-    with pytest.raises(InvalidQueryError) as raised:
-        parsed(shown)
-    assert str(raised.value) == wrong
