@@ -21,9 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 from .figures import COLUMNS, GOALS, US, Results
+from .measuring import Measured, Stage
 from .peers import PEERS
 from .systems import FLOOR, FLOORS, OURSELVES, SERVER, System
-from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Measured, Stage, Workload
+from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Workload
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .measuring import Measured
 from .systems import COPY, FLOOR, OURSELVES, ServedNeptuneAsync
-from .workloads import GROWN_POINTS, GROWN_SERIES, Measured
+from .workloads import GROWN_POINTS, GROWN_SERIES
 
 US = OURSELVES[0].name
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -24,77 +22,24 @@ from importlib import import_module, metadata
 from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
+from .measuring import (
+    PATH,
+    Measured,
+    Stage,
+    clock,
+    compiled,
+    loop,
+    median,
+    noise,
+    peak_memory,
+    seconds_of,
+    size_of,
+    timed_loop,
+    until_durable,
+)
 from .systems import System
-
-Measured: TypeAlias = dict[str, float]
-Stage: TypeAlias = Callable[[System, Path, float], Measured]
-
-PATH = 'train/loss'
-clock = time.perf_counter
-
-
-def noise(count: int) -> list[float]:
-    """Return values that do not compress."""
-    draw = random.Random(0).random
-    return [draw() - 0.5 for _ in range(count)]
-
-
-def loop(statement: str, over: str = 'x') -> Callable[..., None]:
-    """Return a function (run, path, items) that executes a statement for each item."""
-    return _compiled(f"""
-def loop(run, path, items):
-    for i, {over} in enumerate(items):
-        {statement}
-""")
-
-
-def timed_loop(statement: str, over: str = 'x') -> Callable[..., list[int]]:
-    """Return the same that returns the nanoseconds of each turn, less those of the clock."""
-    return _compiled(f"""
-from time import perf_counter_ns as clock
-
-def loop(run, path, items):
-    turns = []
-    append = turns.append
-    for i, {over} in enumerate(items):
-        start = clock()
-        {statement}
-        append(clock() - start)
-    for i in range(1000):
-        start = clock()
-        append(clock() - start)
-    reading = sorted(turns[-1000:])[500]
-    return [turn - reading for turn in turns[:-1000]]
-""")
-
-
-def _compiled(source: str) -> Any:
-    names: dict[str, Any] = {}
-    exec(source, names)
-    return names['loop']
-
-
-def peak_memory() -> int:
-    """Return the most bytes that the process has had so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
-
-
-def until_durable(system: System, run: Any) -> None:
-    """Flush, or close where that is the only way to know."""
-    if not system.flush(run):
-        system.close(run)
-
-
-def median(numbers: Iterable[float]) -> float:
-    return statistics.median(numbers)
-
 
 # ── W1 ───────────────────────────────────────────────────────────────────────
 
@@ -202,7 +147,7 @@ def train(system: System, folder: Path, share: float) -> Measured:
     """
     turns = _turns_of_a_millisecond()
     d = dict(zip((f'metric_{n}' for n in range(10)), noise(10), strict=True))
-    train = _compiled(_TRAIN.format(statement=system.batch))
+    train = compiled(_TRAIN.format(statement=system.batch))
     run = system.open(folder)
     steps = count()
 
@@ -299,12 +244,6 @@ def read(system: System, folder: Path, share: float) -> Measured:
         measured['open'] = clock() - start
         system.close(run)
     return measured
-
-
-def seconds_of(function: Callable[..., object], *arguments: object) -> float:
-    start = clock()
-    function(*arguments)
-    return clock() - start
 
 
 # ── W5 ───────────────────────────────────────────────────────────────────────
