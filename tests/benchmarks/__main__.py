@@ -23,8 +23,9 @@ from tempfile import TemporaryDirectory, mkdtemp
 from .figures import COLUMNS, GOALS, US, Results
 from .measuring import Measured, Stage
 from .peers import PEERS
+from .plots import draw_all
 from .systems import FLOOR, FLOORS, OURSELVES, SERVER, System
-from .workloads import GROWN_POINTS, GROWN_SERIES, WORKLOADS, Workload
+from .workloads import WORKLOADS, Workload
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -43,6 +44,7 @@ class Bench:
         self._scratch = scratch
         self._environments = environments
         self._pythons = dict.fromkeys([*FLOORS, *OURSELVES], sys.executable)
+        self._filled: dict[tuple[type[System], Stage], Path] = {}
         self.failures: list[str] = []
         self.versions: dict[str, str] = {}
 
@@ -74,10 +76,11 @@ class Bench:
         workload = WORKLOADS[name]
         systems = [system for system in self._pythons if name in system.workloads.split()]
         measured: dict[type[System], list[Measured]] = {system: [] for system in systems}
-        prepared: dict[type[System], Path] = {}
-        for system in systems if workload.prepare else ():
-            prepared[system] = self._folder()
-            self._stage(system, workload, workload.prepare, prepared[system])
+        prepared = {
+            system: self._prepared(system, workload, workload.prepare)
+            for system in systems
+            if workload.prepare
+        }
         turns = [
             (system, stage)
             for _ in range(self._runs if workload.repeats else 1)
@@ -97,9 +100,16 @@ class Bench:
 
         with ThreadPoolExecutor(_WAITING if workload.waits else 1) as pool:
             [*pool.map(take, turns)]
-        for folder in prepared.values():
-            shutil.rmtree(folder)
         return {system.name: _medians(found) for system, found in measured.items() if found}
+
+    def _prepared(self, system: type[System], workload: Workload, prepare: Stage) -> Path:
+        """Return a folder that is made once, also for other workloads that read the same."""
+        folder = self._filled.get((system, prepare))
+        if folder is None:
+            _progress(f'{prepare.__name__}: {system.name}')
+            folder = self._filled[system, prepare] = self._folder()
+            self._stage(system, workload, prepare, folder)
+        return folder
 
     def _folder(self) -> Path:
         return Path(mkdtemp(dir=self._scratch))
@@ -216,29 +226,6 @@ def _conditions(versions: dict[str, str], options: argparse.Namespace) -> Iterat
     yield f'Medians of {options.runs} runs{share}, systems taking turns.\n'
 
 
-def _plot(results: Results, path: Path) -> None:
-    """Draw what a point costs as a series and an experiment grow."""
-    import matplotlib as mpl
-
-    mpl.use('svg')
-    from matplotlib import pyplot as plt
-
-    measured = results['W7'][US]
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
-    for plot, what, sizes in zip(
-        axes, ('points', 'series'), (GROWN_POINTS, GROWN_SERIES), strict=True
-    ):
-        costs = [measured[f'{what}_{size}'] for size in sizes]
-        plot.plot(sizes, costs, marker='o')
-        plot.set_xscale('log')
-        plot.set_ylim(0, None)
-        plot.set_xlabel(f'{what} that are there')
-        plot.grid(alpha=0.3)
-    axes[0].set_ylabel('ns a point until durable')
-    figure.tight_layout()
-    figure.savefig(path)
-
-
 @contextmanager
 def _server() -> Iterator[None]:
     """Run a PostgreSQL server, which the children find in their environment."""
@@ -282,8 +269,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
             # Written again after each: a run with all peers takes long, and may be cut short.
             options.output.write_text(_report(bench, results, options))
     print(options.output.read_text())
-    if 'W7' in results:
-        _plot(results, options.output.with_name('growth.svg'))
+    draw_all(results, options.output.parent)
     return 1 if any(name in failure for failure in bench.failures for name in (US, FLOOR)) else 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .measuring import Measured
+from .reads import FROM_1, LENGTHS, LONG
 from .systems import COPY, FLOOR, OURSELVES, ServedNeptuneAsync
 from .workloads import GROWN_POINTS, GROWN_SERIES
 
@@ -89,6 +90,34 @@ COLUMNS: dict[str, list[Column]] = {
         Column('compare', 'compare 1,000 x 20, s', form=',.2f'),
     ],
     'W11': [Column('durable_rate', 'durable points/s')],
+    'W12': [
+        Column(f'{kind}_{key}', f'{title}, {of}', scale, ',.1f')
+        for kind, title in (('plain', 'without'), ('numpy', 'with'))
+        for key, of, scale in (
+            *((str(n), f'{n:,} points, ms', 1e3) for n in LENGTHS),
+            (FROM_1, f'{LONG:,} from 1, ms', 1e3),
+            ('time', f'{LONG:,} by time, ms', 1e3),
+            ('memory', 'MB', 1e-6),
+        )
+    ],
+    'W13': [
+        *(Column(str(n), f'window of {n:,}, ms', 1e3, ',.1f') for n in LENGTHS),
+        Column(FROM_1, f'of {LONG:,} from 1, ms', 1e3, ',.1f'),
+        Column('whole', f'all {LONG:,}, ms', 1e3),
+        Column('whole_copies', 'x copying', form=',.1f'),
+        Column('whole_sizes', 'memory, x the array', form=',.2f'),
+    ],
+    'W14': [
+        Column('select', 'list where, ms', 1e3),
+        Column('compare', 'compare 10,000 x 6, ms', 1e3),
+    ],
+    'W15': [
+        Column('plain_charts', 'charts without NumPy, s', form=',.2f'),
+        Column('numpy_charts', 'charts with it, s', form=',.2f'),
+        Column('frame', 'a frame, ms', 1e3),
+        Column('duckdb', 'DuckDB, ms', 1e3),
+        Column('frame_duckdbs', 'x DuckDB', form=',.1f'),
+    ],
 }
 
 
@@ -190,4 +219,17 @@ GOALS = [
     Goal('W11 until durable, x COPY', 0.5, _of_copy, at_least=True),
     Goal('W11 until durable, x mlflow', 20, _best_peer('W11', 'durable_rate', more_is_better=True,
          us=ServedNeptuneAsync.name), at_least=True),
+    Goal('W12 10^7 points, without NumPy, ms', 30.0, _ours('W12', f'plain_{LONG}', 1e3)),
+    Goal('W12 10^7 points, with NumPy, ms', 15.0, _ours('W12', f'numpy_{LONG}', 1e3)),
+    Goal('W12 10^7 from step 1, without NumPy, ms', 30.0, _ours('W12', f'plain_{FROM_1}', 1e3)),
+    Goal('W12 10^7 from step 1, with NumPy, ms', 15.0, _ours('W12', f'numpy_{FROM_1}', 1e3)),
+    Goal('W12 10^8 points, with NumPy, ms', 100.0, _ours('W12', f'numpy_{LENGTHS[-1]}', 1e3)),
+    Goal('W12 memory, MB', 20.0, _ours('W12', 'plain_memory', 1e-6)),
+    Goal('W13 any 10,000 of 10^7 points, ms', 10.0, _ours('W13', str(LONG), 1e3)),
+    Goal('W13 all of 10^7 points, x copying', 4.0, _ours('W13', 'whole_copies')),
+    Goal('W13 memory, x the array', 1.3, _ours('W13', 'whole_sizes')),
+    Goal('W14 three conditions, 10,000 experiments, ms', 150.0, _ours('W14', 'select', 1e3)),
+    Goal('W14 compare 10,000 experiments x 6 paths, ms', 400.0, _ours('W14', 'compare', 1e3)),
+    Goal('W15 overviews of 2,000 series, s', 1.0, _ours('W15', 'plain_charts')),
+    Goal('W15 10^6 points of 1,000 series to pandas, x DuckDB', 2.0, _ours('W15', 'frame_duckdbs')),
 ]  # fmt: skip

@@ -71,7 +71,7 @@ class NeptuneAsync(System):
     single = 'run[path].log(x)'
     batch = "run['wide'].log(d)"
     prefix = 'wide/'
-    workloads = 'W1 W2 W3 W4 W5 W6 W7 W8 W9 W10'
+    workloads = 'W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 W12 W13 W14 W15'
     durability: ClassVar[Literal['interval', 'call']] = 'interval'
 
     def open(self, folder: Path) -> Any:

@@ -40,6 +40,36 @@ def test_a_share_of_the_workloads_runs_on_floors_and_ourselves(
     assert bytes_a_point.endswith(('yes |', 'no |'))
 
 
+def test_what_several_workloads_read_is_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / 'results.md'
+    options = ['--runs', '1', '--share', '0.001', '--output', str(output)]
+    assert benchmark.main([*options, '--workloads', 'W12', 'W13']) == 0
+    assert capsys.readouterr().err.count('lengthen:') == 1
+    report = output.read_text()
+    assert 'What failed' not in report
+    for goal in ('W12 10^7 points, with NumPy, ms', 'W13 any 10,000 of 10^7 points, ms'):
+        (line,) = (line for line in report.splitlines() if goal in line)
+        assert line.endswith(('yes |', 'no |'))
+    assert (tmp_path / 'growth_reading.svg').is_file()
+
+
+def test_what_many_experiments_take_is_measured(tmp_path: Path) -> None:
+    output = tmp_path / 'results.md'
+    options = ['--runs', '1', '--share', '0.01', '--output', str(output)]
+    assert benchmark.main([*options, '--workloads', 'W10', 'W14']) == 0
+    assert 'What failed' not in output.read_text()
+
+
+def test_tables_are_measured_beside_duckdb(tmp_path: Path) -> None:
+    pytest.importorskip('duckdb')  # only the benchmark needs it
+    output = tmp_path / 'results.md'
+    options = ['--runs', '1', '--share', '0.001', '--output', str(output)]
+    assert benchmark.main([*options, '--workloads', 'W15']) == 0
+    assert 'What failed' not in output.read_text()
+
+
 def test_what_fails_is_named_and_the_rest_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,13 +17,12 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from . import reads
 from .measuring import (
     PATH,
     Measured,
@@ -498,100 +497,6 @@ def slow(system: System, folder: Path, share: float) -> Measured:
     return measured | {'read': clock() - began}
 
 
-# ── W10 ──────────────────────────────────────────────────────────────────────
-
-_EXPERIMENTS = 10_000
-_SERIES_EACH = 100
-_BATCH_EXPERIMENTS = 100
-_COMPARED = 20
-
-
-def stock(system: System, folder: Path, share: float) -> Measured:
-    """Fill a store with 10,000 experiments of 100 series, each in a chunk: by batches as storage
-    takes them, since to open and close 10,000 experiments is not what is measured.
-    """
-    import anyio
-
-    from neptune_async._storage.sqlite import SQLiteStorage
-
-    async def fill_store() -> None:
-        storage = SQLiteStorage(str(folder / 'experiments.db'))
-        await storage.open(writable=True)
-        count = int(_EXPERIMENTS * share)
-        for number, first in enumerate(range(0, count, _BATCH_EXPERIMENTS), 1):
-            numbers = range(first, min(count, first + _BATCH_EXPERIMENTS))
-            await storage.write(_batch(number, numbers))
-            while await storage.compact('everything'):
-                pass
-        await storage.close()
-
-    anyio.run(fill_store)
-    return {}
-
-
-def _batch(number: int, experiments: Iterable[int]) -> Any:
-    from neptune_async._model import operations as model
-
-    parts = []
-    for experiment in experiments:
-        first = _SERIES_EACH * experiment
-        variables = [
-            model.Variable(first + n, f'train/metric_{n:02}', 'series', 'float')
-            for n in range(_SERIES_EACH)
-        ]
-        points = array('d')
-        for step in range(3):
-            for variable in variables:
-                key = model.point_key(variable.id)
-                points.extend([key, model.AUTOMATIC_STEP, 1.7e9 + step, 0.1 * variable.id])
-        creations: list[Any] = [model.CreateVariable(variable) for variable in variables]
-        name, count = f'run-{experiment}', 3 * _SERIES_EACH
-        parts.append(model.Part(-experiment - 1, name, None, creations, points, count=count))
-    return model.Batch(b'benchmark'.ljust(16), number, parts)
-
-
-def browse(system: System, folder: Path, share: float) -> Measured:
-    """Look for something among many experiments, each time as a new process does."""
-    from neptune_async import Experiment, compare
-    from neptune_async._engine.lifecycle import workers
-    from neptune_async._storage import registry
-
-    import_module('pandas')  # how long that takes is not what is measured
-    storage = folder / 'experiments.db'
-    count = int(_EXPERIMENTS * share)
-
-    def listed() -> None:
-        worker = workers.acquire(registry.resolve(storage))
-        found = worker.call(worker.connection.ask, lambda store: store.find_experiments()).result()
-        workers.release(worker)
-        assert len(found) == count
-        assert found[-1].variables == _SERIES_EACH
-
-    def shown() -> None:
-        with Experiment(f'run-{count // 2}', storage=storage, mode='read', echo=False) as exp:
-            assert len(exp.to_dict()['train']) == _SERIES_EACH
-            assert '</svg>' in exp._repr_html_()
-
-    def compared() -> None:
-        names = [f'run-{n}' for n in range(0, count, 10)]
-        paths = [f'train/metric_{n:02}' for n in range(_COMPARED)]
-        assert compare(names, paths, storage=storage).shape == (len(names), _COMPARED)
-
-    def command(*arguments: str) -> float:
-        """Return the seconds of a command, its start included."""
-        words = [sys.executable, '-m', 'neptune_async', *arguments, '--storage', str(storage)]
-        run = partial(subprocess.run, words, stdout=subprocess.DEVNULL, check=True)
-        return median(seconds_of(run) for _ in range(5))
-
-    return {
-        'list': median(seconds_of(listed) for _ in range(5)),
-        'show': median(seconds_of(shown) for _ in range(5)),
-        'list_command': command('list'),
-        'show_command': command('show', f'run-{count // 2}'),
-        'compare': median(seconds_of(compared) for _ in range(3)),
-    }
-
-
 # ── All of them ──────────────────────────────────────────────────────────────
 
 
@@ -626,9 +531,35 @@ WORKLOADS = {
     'W8': Workload('W8 busy: beside a thread that computes', [busy]),
     'W9': Workload('W9 slow: 100 series, a point a second, a day', [slow], repeats=False),
     'W10': Workload(
-        'W10 browse: 10,000 experiments, 1,000,000 chunks', [browse], prepare=stock, repeats=False
+        'W10 browse: 10,000 experiments, 1,000,000 chunks',
+        [reads.browse],
+        prepare=reads.stock,
+        repeats=False,
     ),
     'W11': Workload('W11 server: one series, 200,000 points, PostgreSQL', [served], served=True),
+    'W12': Workload(
+        'W12 overviews of a series by 2,000 buckets, without NumPy and with it',
+        [reads.overviews_without_numpy, reads.overviews_with_numpy],
+        prepare=reads.lengthen,
+        limit=3600.0,
+    ),
+    'W13': Workload(
+        'W13 windows of 10,000 points of a series, and all of it, as arrays',
+        [reads.windows, reads.whole],
+        prepare=reads.lengthen,
+        limit=3600.0,
+    ),
+    'W14': Workload(
+        'W14 select: 10,000 experiments by a query',
+        [reads.select],
+        prepare=reads.enrol,
+        repeats=False,
+    ),
+    'W15': Workload(
+        'W15 charts of 2,000 series of 10,000 points; a table of 1,000 series of 1,000 points',
+        [reads.charts_without_numpy, reads.charts_with_numpy, reads.beside_duckdb],
+        prepare=reads.chart,
+    ),
 }
 
 STAGES: dict[str, Stage] = {
