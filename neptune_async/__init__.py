@@ -3,6 +3,7 @@ kept in a file of its own, and a read sees everything that was logged before it.
 """
 
 from neptune_async import aio, exceptions, variable
+from neptune_async._model.stringifying import stringified
 from neptune_async.aio import AsyncExperiment, AsyncExperimentView
 from neptune_async.experiment import (
     Experiment,
@@ -32,6 +33,7 @@ __all__ = [
     'fetch_metrics',
     'flush_on_signal',
     'list_experiments',
+    'stringified',
     'variable',
 ]
 

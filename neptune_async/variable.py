@@ -26,7 +26,8 @@ class Atom:
 
     Holds one value: a bool, an int of any size, a float, a str, a datetime,
     None, or a list of these. ``assign`` replaces the whole value, and may
-    change its type. A tuple reads back as a list.
+    change its type. A tuple or a one-dimensional array reads back as a list, and
+    a path, a date, a UUID or a member of an Enum as a str.
     """
 
     methods: ClassVar[tuple[str, ...]] = ('assign', 'read')

@@ -26,7 +26,7 @@ def test_the_public_names() -> None:
     assert sorted(neptune_async.__all__) == [
         'AsyncExperiment', 'AsyncExperimentView', 'Atom', 'Experiment', 'ExperimentView',
         'Namespace', 'Point', 'Series', 'Set', 'aio', 'compare', 'delete_experiment', 'exceptions',
-        'fetch_metrics', 'flush_on_signal', 'list_experiments', 'variable',
+        'fetch_metrics', 'flush_on_signal', 'list_experiments', 'stringified', 'variable',
     ]  # fmt: skip
     assert all(hasattr(neptune_async, name) for name in neptune_async.__all__)
 

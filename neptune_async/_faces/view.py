@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, SupportsFloat, TypeAlias
 
@@ -17,10 +17,18 @@ from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.values import MAX_STEP
 from neptune_async.exceptions import InvalidArgumentError
 
-AtomScalar: TypeAlias = bool | int | float | str | datetime | None
 SeriesScalar: TypeAlias = SupportsFloat | str | datetime
 SetScalar: TypeAlias = bool | int | float | str
-Loggable: TypeAlias = SeriesScalar | Mapping[str, Any]
+
+
+class _Dataclass(Protocol):
+    """An instance of a dataclass, as type checkers know it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Structure: TypeAlias = Mapping[Any, Any] | _Dataclass
+Loggable: TypeAlias = SeriesScalar | Structure
 
 _pack_point = POINT.pack
 _now = time.time
@@ -85,7 +93,8 @@ class BaseView:
 
         :param value: a number, a str or a datetime, of the type that the series
             has. Numbers become float. A dict is a batch: all its leaves are logged,
-            each to the path that its keys name below this one, or none is.
+            each to the path that its keys name below this one, or none is. So is a
+            dataclass or another structure that ``assign`` takes.
         :param step: an int from -2**53 to 2**53, or a finite float; steps may come
             in any order. Without it, the largest step in the series plus one; the first is 0.
         :param timestamp: seconds since the epoch, or a datetime (a naive one is
@@ -149,14 +158,16 @@ class BaseView:
         if self._entry is NO_ENTRY and self._leaves is None:
             self._experiment._keep(self, self._name)
         if isinstance(value, dict):
-            paths = ((name, f'{self._path}/{str.__str__(name)}') for name in value)
+            # Of keys that are equal, as 1 and True, each is another path: only texts are kept.
+            names = (name for name in value if isinstance(name, str))
+            paths = ((name, f'{self._path}/{str.__str__(name)}') for name in names)
             self._leaves = {name: self._state.entry(path) for name, path in paths}
         else:
             self._entry = self._state.entry(self._path)
 
     def extend(
         self,
-        values: Iterable[SeriesScalar] | Mapping[str, Any],
+        values: Iterable[SeriesScalar] | Structure,
         *,
         steps: Iterable[float] | None = None,
         timestamps: Iterable[float | datetime] | None = None,
@@ -173,20 +184,30 @@ class BaseView:
         """
         self._experiment._write(self._state.writes.extend, self._path, values, steps, timestamps)
 
-    def assign(self, value: AtomScalar | Sequence[Any] | Mapping[str, Any]) -> None:
+    def assign(self, value: object) -> None:
         """Set the value of the atom. The first call creates the atom.
 
+        ::
+
+            exp['params'].assign(config)
+
         :param value: a bool, int, float, str, datetime, None, or a list or tuple
-            of these. Its type may differ from the last. A dict is a batch: all its
-            leaves are assigned, each to the path that its keys name below this one,
-            or none is.
-        :raises UnsupportedValueError: no atom can hold the value.
+            of these. Its type may differ from the last. A path, a date, a UUID and a member of
+            an Enum are kept as their text, and a one-dimensional array of numbers as a list.
+            A dict is a batch: all its leaves are assigned, each to the path that its keys name
+            below this one, or none is. So is a dataclass instance, a named tuple,
+            ``argparse.Namespace``, ``SimpleNamespace``, a configuration of attrs, pydantic or
+            OmegaConf, any Mapping, and a list that holds one of these: there the names are
+            the positions. Keys may be str, int or members of an Enum.
+        :raises UnsupportedValueError: no atom can hold the value;
+            ``assign(neptune_async.stringified(value))`` makes a str of what cannot be kept.
+        :raises InvalidArgumentError, InvalidPathError: two keys name one path, or one names none.
         :raises ContainerTypeError: the variable is not an Atom.
         :raises NamespaceConflictError: the path is a namespace, or below a variable.
         """
         self._experiment._write(self._state.writes.assign, self._path, value)
 
-    def add(self, *values: SetScalar | Mapping[str, Any]) -> None:
+    def add(self, *values: SetScalar | Structure) -> None:
         """Add values to the set. The first call creates the set.
 
         :param values: str, int, float or bool, all of the type that the set

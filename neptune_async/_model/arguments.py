@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from neptune_async._model.paths import normalise
 from neptune_async._model.showing import on_one_line
+from neptune_async._model.structures import Members, is_scalar, leaves_of, unfolded
 from neptune_async._model.values import (
     Content,
     SeriesValue,
@@ -30,36 +30,31 @@ from neptune_async.exceptions import (
 
 T = TypeVar('T')
 
+_COLLECTIONS = (list, tuple, set, frozenset)
+
 _LONGEST = 4_000_000.0
 """Seconds, 46 days, beyond which a timeout is none: Windows cannot wait for much longer."""
 
 
-def batch_of(path: str, value: object) -> list[tuple[str, object]]:
-    """Return path and value of each leaf of nested dicts; of a value that is no dict, itself.
+def batch_of(path: str, value: object, *, splits_lists: bool = False) -> list[tuple[str, object]]:
+    """Return path and value of each leaf of nested structures; of any other value, itself.
 
+    :param splits_lists: as for ``leaves_of``.
     :raises InvalidArgumentError: when two keys name one path, as in ``{'a/b': 1, 'a': {'b': 2}}``.
     """
-    leaves = [*leaves_of(path, value)]
+    if is_scalar(value):
+        return [(path, value)]
+    leaves = [*leaves_of(path, value, splits_lists=splits_lists)]
     if len(leaves) > 1:
         seen: set[str] = set()
         for leaf, _ in leaves:
             if leaf in seen:
                 raise InvalidArgumentError(
-                    f'two keys of the dict name the path {leaf!r}, and each would replace or '
+                    f'two keys name the path {leaf!r}, and each would replace or '
                     'follow the other; give it once'
                 )
             seen.add(leaf)
     return leaves
-
-
-def leaves_of(path: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yield path and value of each leaf of nested dicts; of a value that is no dict, itself."""
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for name, item in value.items():
-        below = normalise(name)
-        yield from leaves_of(normalise(f'{path}/{below}'), item)
 
 
 def checked_members(values: Iterable[object]) -> tuple[Any, ...]:
@@ -69,7 +64,12 @@ def checked_members(values: Iterable[object]) -> tuple[Any, ...]:
 
 def members_of_leaf(value: object) -> tuple[Any, ...]:
     """Return the members in a leaf of a dict: one value, or a collection of values."""
-    return checked_members(value if isinstance(value, (list, tuple, set, frozenset)) else [value])
+    return checked_members(value if isinstance(value, _COLLECTIONS) else [value])
+
+
+def is_structure(value: object) -> bool:
+    """Whether a value has members with names, as a dict has."""
+    return not is_scalar(value) and isinstance(unfolded(value), Members)
 
 
 def common_content(members: Sequence[Any]) -> Content:
@@ -114,7 +114,7 @@ def checked_column(values: object, steps: object, timestamps: object) -> Column:
     # All floats, as most are, are found out in a fraction of the time that checking each takes.
     kinds = set(map(type, column))
     if kinds != {float}:
-        if not kinds.isdisjoint((list, tuple, set, frozenset)):
+        if not kinds.isdisjoint(_COLLECTIONS):
             raise _nested(values)
         column = [series_value(value) for value in column]
     if len({content_of(value) for value in column}) > 1:

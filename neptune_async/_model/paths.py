@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from neptune_async._model.showing import shortened
 from neptune_async.exceptions import InvalidNameError, InvalidPathError
 
 MAX_PATH_BYTES = 1024
@@ -22,7 +23,7 @@ def normalise(path: object) -> str:
     """
     if not isinstance(path, str):
         raise InvalidPathError(
-            f'a path must be a str, not {type(path).__name__}: {_shown(path)}; '
+            f'a path must be a str, not {type(path).__name__}: {shortened(path)}; '
             "write the segments as 'a/b'"
         )
     # The str that a subclass is: an enum would format as its own name.
@@ -45,7 +46,7 @@ def checked_name(name: object) -> str:
     """
     if not isinstance(name, str):
         raise InvalidNameError(
-            f"an experiment's name must be a str, not {type(name).__name__}: {_shown(name)}"
+            f"an experiment's name must be a str, not {type(name).__name__}: {shortened(name)}"
         )
     if not name:
         raise InvalidNameError("an experiment's name is empty; leave it out to have one made")
@@ -71,18 +72,13 @@ def _refuse_characters(kind: str, text: str, error: type[Exception]) -> None:
     found = _REFUSED.search(text)
     if found:
         what = 'a lone surrogate' if found[0] >= '\ud800' else 'a control character'
-        raise error(f'the {kind} holds {what}, {found[0]!r}: {_shown(text)}; leave it out')
+        raise error(f'the {kind} holds {what}, {found[0]!r}: {shortened(text)}; leave it out')
 
 
 def _refuse_length(kind: str, text: str, limit: int, error: type[Exception]) -> None:
     length = len(text.encode())
     if length > limit:
         raise error(
-            f'the {kind} has {length:,} bytes of UTF-8, the limit is {limit:,}: {_shown(text)}; '
+            f'the {kind} has {length:,} bytes of UTF-8, the limit is {limit:,}: {shortened(text)}; '
             'shorten it'
         )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f'{text[:57]}...'

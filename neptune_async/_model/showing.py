@@ -30,6 +30,15 @@ def on_one_line(text: str) -> str:
     return _OF_A_TEXT.sub(_escaped, text)
 
 
+def shortened(value: object) -> str:
+    """Return the beginning of the repr of a value, for an error."""
+    try:
+        text = repr(value)
+    except Exception:  # a repr that fails, or an int too long for decimal digits
+        return f'a value of type {type(value).__name__}'
+    return text if len(text) <= 60 else f'{text[:57]}...'
+
+
 def harmless(line: str) -> str:
     r"""Return a line of a message, in which texts may be that were escaped before.
 

@@ -2,7 +2,8 @@
 
 A value is either stored so that it reads back equal, bit for bit, or refused at
 the call. Scalars of NumPy, PyTorch and JAX count as the Python scalar that
-their ``item()`` gives. A datetime keeps its UTC offset, not its zone's name.
+their ``item()`` gives. A datetime keeps its UTC offset, not its zone's name. An Atom takes a
+path, a date, a UUID and a member of an Enum as its text, and a one-dimensional array as a list.
 
 Atoms, members of sets, and texts and datetimes in series are stored as JSON in
 UTF-8 with two additions: an int beyond 64 bits is ``{"int": "0x1f..."}``, and a
@@ -17,12 +18,18 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from enum import Enum
 from numbers import Number
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
+from uuid import UUID
 
+from neptune_async._model.showing import shortened
+from neptune_async._model.structures import MAX_DEPTH, Members, enum_text, unfolded
 from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
 
 Scalar: TypeAlias = bool | int | float | str | datetime | None
@@ -47,7 +54,6 @@ MAX_BYTES = 2**26
 """Bytes that an atom, a member of a set, or a text in a series may take as it is stored."""
 _SURE_LENGTH = (MAX_BYTES - len('""')) // len(r'\u0000')
 """Characters that a text may have, whatever they are: an escape of JSON is the longest."""
-_MAX_DEPTH = 100
 
 
 def content_of(value: AtomValue) -> Content:
@@ -64,19 +70,51 @@ def atom_value(value: object) -> AtomValue:
 
 
 def _atom_value(value: object, depth: int) -> AtomValue:
-    if isinstance(value, (list, tuple)):
-        if depth == _MAX_DEPTH:
-            raise UnsupportedValueError(
-                f'an atom cannot hold lists nested deeper than {_MAX_DEPTH}; flatten them'
-            )
-        return [_atom_value(item, depth + 1) for item in value]
+    if type(value) not in _SCALARS:
+        items = _items(value)
+        if items is not None:
+            if depth == MAX_DEPTH:
+                raise UnsupportedValueError(
+                    f'an atom cannot hold lists nested deeper than {MAX_DEPTH}; flatten them'
+                )
+            return [_atom_value(item, depth + 1) for item in items]
     plain: AtomValue = _plain(value)
+    if plain is _UNSUPPORTED:
+        plain = _text(value)
     if plain is _UNSUPPORTED:
         raise UnsupportedValueError(
             f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, '
-            'datetime, None, or a list of these'
+            'datetime, None, a list of these, or neptune_async.stringified(config), which makes a '
+            'str of all else'
         )
     return plain
+
+
+def _items(value: object) -> Sequence[object] | None:
+    """Return the items of a list, or of a one-dimensional array of numbers; None of all else."""
+    inner = unfolded(value)
+    if isinstance(inner, (list, tuple)) and not isinstance(inner, Members):
+        return inner
+    if not isinstance(value, array) and getattr(value, 'ndim', None) != 1:
+        return None
+    # Bytes, and a column of pandas, whose index would be lost.
+    if isinstance(value, memoryview) or hasattr(value, 'to_dict'):
+        return None
+    try:
+        numbers = value.tolist()  # type: ignore[attr-defined]  # AttributeError is the check
+    except Exception:  # of a library that has no numbers for it, as of a sparse tensor
+        return None
+    are_numbers = isinstance(numbers, list) and {*map(type, numbers)} <= _NUMBERS
+    return numbers if are_numbers and not is_time(value) and not _is_masked(value) else None
+
+
+def _text(value: object) -> Any:
+    """Return the text that stands for a path, a date, a UUID or a member of an Enum."""
+    if isinstance(value, Enum):
+        return enum_text(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, (PurePath, UUID)) else _UNSUPPORTED
 
 
 def series_value(value: object) -> SeriesValue:
@@ -247,6 +285,7 @@ def datetime_of(text: str) -> datetime:
 
 _UNSUPPORTED: Any = object()
 _SCALARS = frozenset({bool, int, float, str, datetime, type(None)})
+_NUMBERS = frozenset({bool, int, float})
 
 
 def _plain(value: object) -> Any:
@@ -357,10 +396,7 @@ def _no_float_equals(number: object) -> UnsupportedValueError:
 
 
 def _described(value: object) -> str:
-    """Return the type and the beginning of the repr of a value, for an error."""
-    try:
-        text = repr(value)
-    except Exception:  # a repr that fails, or an int too long for decimal digits
-        return f'a value of type {type(value).__name__}'
-    shown = text if len(text) <= 60 else f'{text[:57]}...'
-    return f'{shown} ({type(value).__name__})'
+    """Return the beginning of the repr of a value, and its type, for an error."""
+    shown = shortened(value)
+    kind = type(value).__name__
+    return shown if shown == f'a value of type {kind}' else f'{shown} ({kind})'

@@ -140,7 +140,7 @@ def test_a_logger_that_keeps_a_handler() -> None:
         assert logger.base.get_root_object() is run is logger.base.container
         assert run['training/train/loss'].fetch_values()['step'].tolist() == [0, 1, 2]
         assert run['training/hyperparams'].fetch() == {
-            'lr': 0.1, 'decimal': '0.5', 'callbacks': str([print]),
+            'lr': 0.1, 'decimal': '0.5', 'callbacks': [str(print)],
         }  # fmt: skip
 
 

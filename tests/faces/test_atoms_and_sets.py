@@ -84,7 +84,7 @@ async def test_an_atom_keeps_a_copy(face: Any) -> None:
         assert await face.get(exp['layers'].read) == [64, 10]
 
 
-@pytest.mark.parametrize('value', [object, b'x', {1, 2}, 1j, [object], np.zeros(3)], ids=repr)
+@pytest.mark.parametrize('value', [object, b'x', {1, 2}, 1j, [object], np.zeros((2, 2))], ids=repr)
 async def test_what_an_atom_cannot_hold_is_refused(face: Any, value: Any) -> None:
     async with face.open() as exp:
         with pytest.raises(UnsupportedValueError, match=r"'NPT-1'.*'a/b'"):
@@ -101,7 +101,7 @@ async def test_a_dict_assigns_each_leaf_or_none(face: Any) -> None:
         exp['params'].assign({'lr': 0.1, 'opt': {'name': 'adam', 'betas': (0.9, 0.999)}})
         assert await face.get(exp['params/opt/name'].read) == 'adam'
         assert await face.get(exp['params/opt/betas'].read) == [0.9, 0.999]
-        for batch in ({'lr': 0.2, 'bad': object()}, {'lr': 0.2, 7: 1}, {'lr': 0.2, 'opt': 1}):
+        for batch in ({'lr': 0.2, 'bad': object()}, {'lr': 0.2, 0.5: 1}, {'lr': 0.2, 'opt': 1}):
             with pytest.raises((TypeError, ValueError)):
                 exp['params'].assign(batch)
         assert await face.get(exp['params/lr'].read) == 0.1

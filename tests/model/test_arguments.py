@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import enum
 import math
 from array import array
-from collections import OrderedDict
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,72 +13,47 @@ from neptune_async._model.arguments import (
     checked_column,
     checked_members,
     common_content,
-    leaves_of,
+    is_structure,
     log_line,
     members_of_leaf,
     repeatable,
 )
 from neptune_async.exceptions import (
     InvalidArgumentError,
-    InvalidPathError,
     InvalidStepError,
     InvalidTimestampError,
     UnsupportedValueError,
 )
 
-# ── Dicts ────────────────────────────────────────────────────────────────────
+# ── Batches ──────────────────────────────────────────────────────────────────
 
 
-class Key(str, enum.Enum):
-    LOSS = 'loss'
-
-
-def test_a_value_that_is_no_dict_is_its_own_leaf() -> None:
-    assert [*leaves_of('a', 1.0)] == [('a', 1.0)]
-
-
-def test_leaves_come_in_the_order_of_the_dict() -> None:
-    value = {'b': 1, 'a': {'y': 2, 'x': {'deep': 3}}}
-    assert [*leaves_of('p', value)] == [('p/b', 1), ('p/a/y', 2), ('p/a/x/deep', 3)]
-
-
-def test_keys_are_paths() -> None:
-    assert [*leaves_of('p', {'/a//b/': 1})] == [('p/a/b', 1)]
-
-
-@pytest.mark.parametrize('mapping', [OrderedDict, lambda d: MappingProxyType(d)])
-def test_every_mapping_is_a_dict(mapping: Any) -> None:
-    assert [*leaves_of('p', mapping({'a': 1}))] == [('p/a', 1)]
-
-
-def test_an_empty_dict_has_no_leaves() -> None:
-    assert [*leaves_of('p', {'a': {}})] == []
-
-
-@pytest.mark.parametrize('key', [1, None, '', '/', 'a\n', ('a',)])
-def test_a_key_that_is_no_path_is_refused(key: object) -> None:
-    with pytest.raises(InvalidPathError):
-        [*leaves_of('p', {'good': 1, key: 2})]
+@pytest.mark.parametrize('value', [1.0, None, 'text', [1, 2], (), {1}, np.zeros(3), object()])
+def test_a_value_that_is_no_structure_is_its_own_leaf(value: object) -> None:
+    assert batch_of('a', value) == [('a', value)]
+    assert not is_structure(value)
 
 
 @pytest.mark.parametrize(
     'batch',
-    [{'a/b': 1, 'a': {'b': 2}}, {'x': 1, 'x/': 2}, {'x': 1, '/x': 1}, {'a': {'b': 1, 'b/': 1}}],
+    [
+        {'a/b': 1, 'a': {'b': 2}},
+        {'x': 1, 'x/': 2},
+        {'x': 1, '/x': 1},
+        {'a': {'b': 1, 'b/': 1}},
+        {1: 1, '1': 1},
+        {'True': 1, True: 1},
+    ],
 )
-def test_two_keys_of_one_path_are_refused(batch: dict[str, Any]) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"two keys .* 'p/(a/b|x)'"):
+def test_two_keys_of_one_path_are_refused(batch: dict[Any, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"two keys .* 'p/(a/b|x|1|True)'"):
         batch_of('p', batch)
 
 
-def test_a_dict_that_holds_itself_is_refused() -> None:
-    endless: dict[str, Any] = {}
-    endless['again'] = endless
-    with pytest.raises(InvalidPathError, match='1,024'):
-        [*leaves_of('p', endless)]
-
-
-def test_a_key_that_is_a_subclass_of_str_is_the_str_that_it_is() -> None:
-    assert [*leaves_of('train', {Key.LOSS: 1})] == [('train/loss', 1)]
+def test_a_position_and_a_key_of_one_path_are_refused() -> None:
+    batch = {'a': [{'x': 1}], 'a/0/x': 2}
+    with pytest.raises(InvalidArgumentError, match="'p/a/0/x'"):
+        batch_of('p', batch, splits_lists=True)
 
 
 # ── Members of sets ──────────────────────────────────────────────────────────

@@ -4,14 +4,18 @@ import enum
 import json
 import math
 import sys
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path, PureWindowsPath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -106,6 +110,24 @@ class WithItem:
         return key
 
 
+class Color(enum.Enum):
+    RED = 'r'
+
+
+class Shape(enum.Flag):
+    ROUND = 1
+    FLAT = 2
+
+
+class Sparse:
+    """Like a tensor of PyTorch that has no list."""
+
+    ndim = 1
+
+    def tolist(self) -> list[float]:
+        raise RuntimeError('unsupported tensor layout: Sparse')
+
+
 TEXTS = ['', 'a', '0.5', 'NaN', '\0', '\ud83d\ude00', '\ud800', '\N{PILE OF POO}', 'x' * 100_000]
 FLOATS = [0.0, -0.0, 0.1, 5e-324, sys.float_info.max, math.inf, -math.inf]
 
@@ -164,9 +186,8 @@ def test_a_list_is_copied() -> None:
         (np.bool_(True), True),
         (np.str_('a\0b'), 'a\0b'),
         (np.array(7), 7),
-        (np.array([7]), 7),
         (np.array([['a']]), 'a'),
-        (np.array([2**200], dtype=object), 2**200),
+        (np.array(2**200, dtype=object), 2**200),
         (Tensor(0.5), 0.5),
         (Tensor(5), 5),
         (Timestamp(2020, 7, 6, fold=1), datetime(2020, 7, 6, fold=1)),
@@ -192,10 +213,20 @@ def test_an_atom_takes_other_scalars_as_those_of_python(value: object, plain: ob
         Tensor([1.0]),
         Decimal(1),
         Fraction(1, 2),
-        date(2020, 7, 6),
         timedelta(1),
-        np.array([1, 2]),
-        np.array([]),
+        time(12, 30),
+        memoryview(b'bytes'),
+        array('u', 'ab'),
+        np.array([[1, 2]]),
+        np.array([1, 2], dtype='c16'),
+        np.array([1, 2], dtype=np.longdouble),
+        np.array(['a', 'b']),
+        np.array([b'a', b'b']),
+        np.array([(1, 2), (3, 4)], dtype='i4,i4'),
+        np.array([1, None], dtype=object),
+        np.ma.masked_array([1, 2], [False, True]),
+        pd.Series([1, 2]),
+        Sparse(),
         np.longdouble(1),
         np.complex128(1),
         np.datetime64('2020-07-06'),
@@ -212,6 +243,52 @@ def test_an_atom_refuses_all_else(value: object) -> None:
     for offered in (value, [1, value]):
         with pytest.raises(UnsupportedValueError, match='an atom cannot hold'):
             atom_value(offered)
+
+
+def test_a_value_that_is_refused_is_told_of_stringified() -> None:
+    with pytest.raises(UnsupportedValueError, match=r'neptune_async\.stringified\('):
+        atom_value(object())
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        (Path('runs') / 'a b.txt', 'runs/a b.txt'),
+        (PureWindowsPath('C:/runs'), 'C:\\runs'),
+        (Path('\udcff'), '\udcff'),
+        (date(2020, 7, 6), '2020-07-06'),
+        (UUID(int=1), '00000000-0000-0000-0000-000000000001'),
+        (Color.RED, 'RED'),
+        (Shape.FLAT, 'FLAT'),
+    ],
+)
+def test_an_atom_takes_what_has_one_text_as_that_text(value: object, text: str) -> None:
+    assert identical(atom_value(value), text)
+    assert identical(atom_value([value]), [text])
+
+
+def test_members_of_a_flag_are_a_text() -> None:
+    # Before Python 3.11 they have no name of their own.
+    assert 'ROUND' in str(atom_value(Shape.ROUND | Shape.FLAT))
+
+
+@pytest.mark.parametrize(
+    ('value', 'items'),
+    [
+        (np.array([1.5, -0.0, np.inf]), [1.5, -0.0, math.inf]),
+        (np.array([0.5], dtype='f4'), [0.5]),
+        (np.array([1, 2], dtype='u1'), [1, 2]),
+        (np.array([True, False]), [True, False]),
+        (np.array([]), []),
+        (np.array([2**200, 1], dtype=object), [2**200, 1]),
+        (np.ma.masked_array([1, 2], [False, False]), [1, 2]),
+        (array('d', [0.1, 0.2]), [0.1, 0.2]),
+        (array('b', [1, -1]), [1, -1]),
+    ],
+)
+def test_an_atom_takes_numbers_in_one_dimension_as_a_list(value: object, items: list[Any]) -> None:
+    assert identical(atom_value(value), items)
+    assert identical(atom_value((value, 1)), [items, 1])
 
 
 def test_lists_may_be_a_hundred_deep() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -19,6 +19,7 @@ from neptune_async._model.arguments import (
     checked_column,
     checked_members,
     common_content,
+    is_structure,
     log_line,
     members_of_leaf,
     repeatable,
@@ -39,6 +40,7 @@ from neptune_async._model.operations import (
     point_key,
 )
 from neptune_async._model.paths import is_at_or_below
+from neptune_async._model.structures import is_scalar
 from neptune_async._model.values import (
     Content,
     atom_value,
@@ -193,7 +195,7 @@ class Writes:
 
     def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
-        values = self._checked_leaves(path, value, atom_value)
+        values = self._checked_leaves(path, value, atom_value, splits_lists=True)
         encoded = [self._checked(leaf, encode, value) for leaf, value in values]
         if not self._admitted(len(values), origin):
             return
@@ -209,7 +211,7 @@ class Writes:
 
     def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
-        if len(values) == 1 and isinstance(values[0], Mapping):
+        if len(values) == 1 and self._checked(path, is_structure, values[0]):
             groups = self._checked_leaves(path, values[0], members_of_leaf)
         else:
             groups = [(path, self._checked(path, checked_members, values))]
@@ -302,10 +304,12 @@ class Writes:
                         self.next_steps[known] = AUTOMATIC_STEP
 
     def _checked_leaves(
-        self, path: str, value: object, check: Callable[[Any], T]
+        self, path: str, value: object, check: Callable[[Any], T], splits_lists: bool = False
     ) -> list[tuple[str, T]]:
-        """Return path and checked value of each leaf of nested dicts, or of a value itself."""
-        leaves = self._checked(path, partial(batch_of, path), value)
+        """Return path and checked value of each leaf of structures, or of a value itself."""
+        leaves = [(path, value)]
+        if not is_scalar(value):
+            leaves = self._checked(path, partial(batch_of, path, splits_lists=splits_lists), value)
         return [(leaf, self._checked(leaf, check, value)) for leaf, value in leaves]
 
     def _checked(self, path: str, check: Callable[[Any], T], value: object) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
 
-from neptune_async import Atom, Experiment, ExperimentView, Series, Set
+from neptune_async import Atom, Experiment, ExperimentView, Series, Set, stringified
 from neptune_async._model.arguments import repeatable
 from neptune_async.compat.neptune.types import refuse_file
 from neptune_async.compat.neptune.values import leaves
@@ -89,12 +89,12 @@ class Handler(Generic[R]):
     # ── Writes ───────────────────────────────────────────────────────────────
 
     def assign(self, value: Any, *, wait: bool = False) -> None:
-        """Replace the field's value; of a dict or ``argparse.Namespace``, those of the fields that
-        it names below.
+        """Replace the field's value; of a dict, a dataclass or another structure, those of the
+        fields that it names below.
         """
         if isinstance(value, Handler):
             value = value.fetch()
-        self._write(value, lambda view, leaf: view.assign(leaf), str, wait)
+        self._write(value, lambda view, leaf: view.assign(leaf), stringified, wait, True)
 
     def append(
         self,
@@ -174,8 +174,10 @@ class Handler(Generic[R]):
         write: Callable[[ExperimentView, Any], object],
         as_text: Callable[[Any], Any],
         wait: bool,
+        splits_lists: bool = False,
     ) -> None:
-        for path, leaf, is_text in leaves(self._path, value, self._run.warn_once):
+        warn = self._run.warn_once
+        for path, leaf, is_text in leaves(self._path, value, warn, splits_lists=splits_lists):
             view = self._run.experiment[path]
             try:
                 write(view, leaf)
@@ -183,7 +185,7 @@ class Handler(Generic[R]):
                 if is_text:
                     write(view, as_text(leaf))
                 else:
-                    self._run.warn_once(
+                    warn(
                         f'{path} {type(leaf).__name__}',
                         f'{error}; it was left out, as neptune 1.x does, and so is what follows of '
                         'that type there; stringify_unsupported(value) makes a text of it',

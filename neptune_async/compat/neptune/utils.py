@@ -19,6 +19,7 @@ class StringifyValue:
 def stringify_unsupported(value: Any) -> StringifyValue:
     """Have what no field can hold become a text when it is assigned or appended.
 
-    In a dict that are its leaves. None and lists of what a field can hold stay what they are.
+    In a dict, a list or another structure that are its leaves, as ``neptune_async.stringified`` has
+    them. None and lists of what a field can hold stay what they are.
     """
     return StringifyValue(repeatable(value))
