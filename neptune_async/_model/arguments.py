@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,14 +57,30 @@ def batch_of(path: str, value: object, *, splits_lists: bool = False) -> list[tu
     return leaves
 
 
-def checked_members(values: Iterable[object]) -> tuple[Any, ...]:
-    """Return values as the members of a set."""
-    return tuple(map(set_member, values))
+def checked_members(values: Iterable[object], method: str = 'add') -> tuple[Any, ...]:
+    """Return values as the members of a set.
+
+    :param method: the method that takes them, for the error.
+    :raises UnsupportedValueError: one of them is none, as a list that has to be unpacked.
+    """
+    return tuple(_member(value, method) for value in values)
+
+
+def _member(value: object, method: str) -> Any:
+    try:
+        return set_member(value)
+    except UnsupportedValueError:
+        if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping)):
+            raise
+        raise UnsupportedValueError(
+            f'{method} takes the values one by one, not a {type(value).__name__} of them; '
+            f'unpack it: {method}(*values)'
+        ) from None
 
 
 def members_of_leaf(value: object) -> tuple[Any, ...]:
     """Return the members in a leaf of a dict: one value, or a collection of values."""
-    return checked_members(value if isinstance(value, _COLLECTIONS) else [value])
+    return tuple(map(set_member, value if isinstance(value, _COLLECTIONS) else [value]))
 
 
 def is_structure(value: object) -> bool:

@@ -157,3 +157,15 @@ async def test_keys_that_are_equal_and_name_two_paths_are_told_apart(face: Any) 
         assert await face.get(exp['rank/1'].all) == [0.5] * 3
         assert await face.get(exp['rank/True'].all) == [0.25] * 3
         assert await face.get(exp['rank/1'].variable_type) == (Series, float)
+
+
+async def test_a_list_that_is_added_is_to_be_unpacked(face: Any) -> None:
+    async with face.open() as exp:
+        with pytest.raises(UnsupportedValueError, match=r"'tags'.*unpack it: add\(\*values\)"):
+            exp['tags'].add(['a', 'b'])
+        exp['tags'].add(*['a', 'b'])
+        with pytest.raises(UnsupportedValueError, match=r'unpack it: reset\(\*values\)'):
+            exp['tags'].reset(('c',))
+        with pytest.raises(UnsupportedValueError, match=r'unpack it: remove\(\*values\)'):
+            exp['tags'].remove({'a'})
+        assert await face.get(exp['tags'].get) == {'a', 'b'}

@@ -67,6 +67,15 @@ def test_a_leaf_may_be_one_member_or_a_collection() -> None:
     assert members_of_leaf(frozenset({1})) == (1,)
 
 
+def test_collections_have_to_be_unpacked() -> None:
+    for given in (['a'], ('a',), {'a'}, np.array(['a', 'b']), iter('ab')):
+        with pytest.raises(UnsupportedValueError, match=r'unpack it: remove\(\*values\)'):
+            checked_members([given], 'remove')
+    for given in (b'ab', {'a': 1}):
+        with pytest.raises(UnsupportedValueError, match='a set cannot hold'):
+            checked_members([given], 'add')
+
+
 def test_members_have_one_type() -> None:
     assert common_content(checked_members(['a', np.str_('b')])) == 'str'
     assert common_content((1, 2)) == 'int'

@@ -231,7 +231,7 @@ class Writes:
 
     def remove(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Remove members from a set, where they are in it."""
-        members = self._checked(path, checked_members, values)
+        members = self._checked(path, partial(checked_members, method='remove'), values)
         encoded = self._checked(path, encode_members, members)
         if not self._admitted(1, origin):
             return
@@ -245,7 +245,7 @@ class Writes:
 
     def reset(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Replace all members of a set, and their type."""
-        members = self._checked(path, checked_members, values)
+        members = self._checked(path, partial(checked_members, method='reset'), values)
         content = self._checked(path, common_content, members) if members else None
         encoded = self._checked(path, encode_members, members)
         if not self._admitted(1, origin):
