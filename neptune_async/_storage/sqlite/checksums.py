@@ -80,14 +80,17 @@ def checked_value(variable_id: int, value: bytes, crc32: int) -> bytes:
     return value
 
 
-def require_values(connection: sqlite3.Connection, variable_id: int) -> None:
-    """Refuse to say that a variable has no value where its row may be there, and is not found.
+def require_absent_values(connection: sqlite3.Connection, variable_id: int) -> None:
+    """Refuse to say that a variable has no value where its row may be there, and is not found: one
+    damaged bit may have led to it, or have been its key.
 
-    An atom has none if the first assignment was rejected.
+    An atom has none if the first assignment was rejected. That is rare, so all rows are looked at.
     """
     (found,) = connection.execute("PRAGMA quick_check('atoms')").fetchone()
     if found != 'ok':
         raise StorageFormatError(damaged(f'the value of variable {variable_id}', found))
+    for row in connection.execute('SELECT variable_id, value, crc32 FROM atoms'):
+        checked_value(*row)
 
 
 def damaged(what: str, error: object = 'its checksum differs') -> str:

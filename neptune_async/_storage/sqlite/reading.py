@@ -24,7 +24,7 @@ from neptune_async._storage.sqlite.checksums import (
     checked_value,
     checked_variable,
     damaged,
-    require_values,
+    require_absent_values,
 )
 from neptune_async._storage.sqlite.sql import below, find_variable, transaction
 from neptune_async._storage.summaries import (
@@ -88,20 +88,18 @@ def read_atom(
     connection: sqlite3.Connection, experiment_id: int, path: str
 ) -> tuple[Variable, bytes | None] | None:
     """Return the variable at a path, and its encoded value if it is an atom."""
-    row = connection.execute(
-        'SELECT id, experiment_id, path, container, content, variables.crc32, value, atoms.crc32 '
-        'FROM variables LEFT JOIN atoms ON variable_id = id WHERE experiment_id = ? AND path = ?',
-        (experiment_id, path),
-    ).fetchone()
-    if row is None:
-        return None
-    *variable, value, crc32 = row
-    found = checked_variable(variable)
-    if (value, crc32) != (None, None):
-        return found, checked_value(found.id, value, crc32)
-    if found.container == 'atom':
-        require_values(connection, found.id)
-    return found, None
+    with transaction(connection, 'DEFERRED'):
+        variable = find_variable(connection, experiment_id, path)
+        if variable is None:
+            return None
+        row = connection.execute(
+            'SELECT value, crc32 FROM atoms WHERE variable_id = ?', (variable.id,)
+        ).fetchone()
+        if row is not None:
+            return variable, checked_value(variable.id, *row)
+        if variable.container == 'atom':
+            require_absent_values(connection, variable.id)
+        return variable, None
 
 
 def read_set(
