@@ -7,7 +7,8 @@ whose edges are such multiples holds whole blocks. Elsewhere a block has a fixed
 The summaries of a chunk are stored in one column, little endian:
 
 =================== ================================================================
-``flags``           uint8: 1, the values are floats; 2, some of them are not finite
+``flags``           uint8: 1, the values are floats; 2, some of them are not finite; 4, the
+                    steps of the series never decrease; 8, its timestamps never decrease
 ``blocks``          uint16: how many blocks there are; 0 if there is only one, the chunk itself
 ``first``           float64: the first value of the series; NaN if its values are no floats
 the series          count, NaN, inf and -inf (uint64 each); then, as float64, least and
@@ -27,7 +28,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
 from typing import NamedTuple, TypeAlias
 
@@ -41,13 +42,13 @@ summaries of a full chunk take 0.25 bytes a point at most, and 0.15 at the strid
 
 _HEAD = struct.Struct('<BHd')
 _SERIES = struct.Struct('<4Q8d')
-_HAS_VALUES, _HAS_NON_FINITE = 1, 2
+_HAS_VALUES, _HAS_NON_FINITE, _STEPS_ASCEND, _TIMES_ASCEND = 1, 2, 4, 8
 _ROWS = {
     0: struct.Struct('<I4d'),
     _HAS_VALUES: struct.Struct('<I8d'),
     _HAS_VALUES | _HAS_NON_FINITE: struct.Struct('<4I8d'),
 }
-"""A chunk or a block, by the flags."""
+"""A chunk or a block, by the first two flags."""
 
 
 ValueSummary: TypeAlias = tuple[int, int, int, float, float, float, float]
@@ -93,13 +94,17 @@ class SeriesSummary:
     """What is known of a series up to a point of it.
 
     :ivar first: its first value; NaN if the values are no floats.
+    :ivar steps_ascend, times_ascend: whether it is known that its steps, and its timestamps, never
+        decrease.
     """
 
     whole: Summary = NOTHING
     first: float = math.nan
+    steps_ascend: bool = False
+    times_ascend: bool = False
 
 
-NO_POINTS = SeriesSummary()
+NO_POINTS = SeriesSummary(steps_ascend=True, times_ascend=True)
 """Of a series before its first point."""
 
 
@@ -128,20 +133,23 @@ def summarised(points: Points, before: SeriesSummary, times_ascend: bool) -> Chu
     :param before: of the series before them.
     :param times_ascend: whether their timestamps never decrease.
     """
-    blocks = [*block_summaries(points, times_ascend)]
+    steps_ascend = ascends(points.steps)
+    blocks = [*block_summaries(points, steps_ascend, times_ascend)]
     chunk = merged(blocks) if len(blocks) > 1 else blocks[0]
+    whole = before.whole
     has_values = isinstance(points.values, array)
-    first = before.first
-    if has_values and not before.whole.points:
-        first = points.values[0]
-    series = SeriesSummary(merged([before.whole, chunk]), first)
+    series = SeriesSummary(
+        merged([whole, chunk]),
+        points.values[0] if has_values and not whole.points else before.first,
+        before.steps_ascend and steps_ascend and whole.greatest_step <= chunk.least_step,
+        before.times_ascend and times_ascend and whole.greatest_time <= chunk.least_time,
+    )
     return ChunkSummary(series, chunk, blocks, has_values)
 
 
-def block_summaries(points: Points, times_ascend: bool) -> Iterator[Summary]:
+def block_summaries(points: Points, steps_ascend: bool, times_ascend: bool) -> Iterator[Summary]:
     """Yield what is to be known of each block of the points of a chunk."""
     steps, times = points.steps, points.times
-    steps_ascend = ascends(steps)
     bounds = [*_block_bounds(steps, steps_ascend)]
     for (start, stop), values in zip(
         pairwise(bounds), value_summaries(points.values, bounds), strict=True
@@ -175,7 +183,7 @@ def agree(one: ChunkSummary, other: ChunkSummary) -> bool:
     least and greatest value by the sign of a zero.
     """
     return (
-        repr(one.series.first) == repr(other.series.first)
+        repr(replace(one.series, whole=NOTHING)) == repr(replace(other.series, whole=NOTHING))
         and one.has_values == other.has_values
         and len(one.blocks) == len(other.blocks)
         and all(
@@ -292,9 +300,12 @@ def packed_summary(summary: ChunkSummary) -> bytes:
             flags |= _HAS_NON_FINITE
     blocks = summary.blocks if len(summary.blocks) > 1 else ()
     row = _ROWS[flags]
+    ascend = (
+        summary.series.steps_ascend * _STEPS_ASCEND | summary.series.times_ascend * _TIMES_ASCEND
+    )
     return b''.join(
         [
-            _HEAD.pack(flags, len(blocks), summary.series.first),
+            _HEAD.pack(flags | ascend, len(blocks), summary.series.first),
             _SERIES.pack(*summary.series.whole),
             *(row.pack(*_stored_fields(flags, each)) for each in (summary.chunk, *blocks)),
         ]
@@ -307,7 +318,7 @@ def unpacked_summary(stored: bytes) -> ChunkSummary:
     :raises ValueError: the bytes are not the stored form of any.
     """
     series, chunk = unpacked_series_summary(stored), unpacked_chunk_row(stored)
-    return ChunkSummary(series, chunk, unpacked_blocks(stored), bool(stored[0]))
+    return ChunkSummary(series, chunk, unpacked_blocks(stored), bool(stored[0] & _HAS_VALUES))
 
 
 def unpacked_chunk_row(stored: bytes) -> Summary:
@@ -339,14 +350,15 @@ def unpacked_series_summary(stored: bytes) -> SeriesSummary:
     :raises ValueError: the bytes are not the stored form of any.
     """
     try:
-        _, _, first = _HEAD.unpack_from(stored)
-        return SeriesSummary(Summary(*_SERIES.unpack_from(stored, _HEAD.size)), first)
+        flags, _, first = _HEAD.unpack_from(stored)
+        whole = Summary(*_SERIES.unpack_from(stored, _HEAD.size))
+        return SeriesSummary(whole, first, bool(flags & _STEPS_ASCEND), bool(flags & _TIMES_ASCEND))
     except (TypeError, struct.error):
         raise ValueError('it has no summary of the series') from None
 
 
 def _rows(stored: bytes) -> Iterator[Summary]:
-    flags = stored[0]
+    flags = stored[0] & ~(_STEPS_ASCEND | _TIMES_ASCEND)
     rows = _ROWS[flags].iter_unpack(memoryview(stored)[_HEAD.size + _SERIES.size :])
     if flags & _HAS_NON_FINITE:
         return map(Summary._make, rows)

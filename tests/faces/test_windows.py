@@ -63,7 +63,12 @@ WINDOWS: list[dict[str, float]] = [
 ]
 
 
-async def test_a_window_holds_the_points_between_its_bounds(face: Any) -> None:
+@pytest.mark.parametrize('search', ['of long series', 'of all'])
+async def test_a_window_holds_the_points_between_its_bounds(
+    face: Any, search: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if search == 'of all':
+        monkeypatch.setattr(series, '_SEARCHED', 0)
     async with face.open() as exp:
         log_some(exp, COUNT)
         await face.get(exp.flush)

@@ -18,11 +18,13 @@ with every commit.
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pytest
@@ -32,6 +34,8 @@ from hypothesis import strategies as st
 from neptune_async import Experiment, compare, delete_experiment, fetch_metrics, list_experiments
 from neptune_async._engine.store import opened
 from neptune_async._storage.base import Examinable, Finding
+from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.sqlite import series
 from neptune_async.exceptions import (
     ExperimentNotFoundError,
     StorageError,
@@ -46,13 +50,17 @@ ATOMS = {
 NAMES = ('first', 'second', 'third')
 
 
+Readings: TypeAlias = Iterator[tuple[str, Any]]
+
+
 class Intact:
     """A store in one file, and what is read of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read: Callable[[Path], Readings]) -> None:
         self.path = path
         self.raw = path.read_bytes()
-        self.truth = dict(readings(path))
+        self.read = read
+        self.truth = dict(read(path))
 
     def flipped(self, bit: int) -> Path:
         """Return a copy in which one bit is another."""
@@ -83,16 +91,16 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Intact:
     make(folder / 'made.db')
     with closing(sqlite3.connect(folder / 'made.db')) as connection:
         connection.execute('VACUUM INTO ?', (str(folder / 'experiments.db'),))
-    return Intact(folder / 'experiments.db')
+    return Intact(folder / 'experiments.db', readings)
 
 
-def readings(path: Path) -> Iterator[tuple[str, Any]]:
+def read(what: str, how: Callable[[], Any]) -> Readings:
+    with suppress(StorageError, ExperimentNotFoundError, VariableNotFoundError):
+        yield what, how()
+
+
+def readings(path: Path) -> Readings:
     """Yield what each way of reading finds, but for errors that may be."""
-
-    def read(what: str, how: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
-        with suppress(StorageError, ExperimentNotFoundError, VariableNotFoundError):
-            yield what, how()
-
     yield from read('names', lambda: list_experiments(path))
     yield from read('compared', lambda: compared(path))
     yield from read('fetched', lambda: fetch_metrics('*', 'loss', storage=path).values.tolist())
@@ -147,7 +155,7 @@ def examined(path: Path) -> list[Finding]:
 def require_true(intact: Intact, bit: int) -> None:
     damaged = intact.flipped(bit)
     is_missed = False
-    for what, found in readings(damaged):
+    for what, found in intact.read(damaged):
         truth = intact.truth[what]
         # One value is true, or an error: it is not told to be None.
         assert is_part(found, truth), (what, found)
@@ -173,6 +181,60 @@ def test_any_bit_that_is_flipped_invents_nothing(intact: Intact, data: st.DataOb
 def test_each_bit_of_a_row_that_is_flipped_invents_nothing(intact: Intact, text: bytes) -> None:
     for bit in intact.row_with(text):
         require_true(intact, bit)
+
+
+LONG = 5 * CHUNK_POINTS
+LAST_TIMES = [struct.pack('>d', 1e9 + n - 0.5) for n in range(CHUNK_POINTS, LONG + 1, CHUNK_POINTS)]
+"""The last timestamps of the chunks, as their rows have them."""
+PAGE = 4096
+
+
+@pytest.fixture(scope='module')
+def long(tmp_path_factory: pytest.TempPathFactory) -> Intact:
+    folder = tmp_path_factory.mktemp('long')
+    with Experiment('a', storage=folder / 'made.db') as exp:
+        exp['x'].extend(map(float, range(LONG)), timestamps=[1e9 + n + 0.5 for n in range(LONG)])
+    with closing(sqlite3.connect(folder / 'made.db')) as connection:
+        connection.execute('VACUUM INTO ?', (str(folder / 'experiments.db'),))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(series, '_SEARCHED', 0)
+        return Intact(folder / 'experiments.db', windows)
+
+
+def windows(path: Path) -> Readings:
+    """Yield what windows of a long series hold."""
+    with (
+        suppress(StorageError, ExperimentNotFoundError),
+        Experiment('a', storage=path, mode='read') as exp,
+    ):
+        for first in (0, 2 * CHUNK_POINTS - 2, LONG - 4):
+            for axis, zero in (('step', 0.0), ('time', 1e9 + 0.5)):
+                bounds = {f'first_{axis}': zero + first, f'last_{axis}': zero + first + 3}
+                yield from read(f'{axis} {first}', partial(listed, exp['x'], **bounds))
+
+
+def listed(view: Any, **bounds: float) -> list[Any]:
+    points: list[Any] = view.to_numpy(**bounds).tolist()
+    return points
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+@pytest.mark.failure('F60', 'any one bit that leads to a chunk is flipped')
+def test_any_bit_that_is_flipped_leaves_windows_whole(
+    long: Intact, data: st.DataObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, '_SEARCHED', 0)
+    # The pages of trees; in those that go on with a long row there are only points.
+    pages = range(0, len(long.raw), PAGE)
+    trees = [page for page in pages if page == 0 or long.raw[page] in (2, 5, 10, 13)]
+    used = [at for page in trees for at in range(page, page + PAGE) if long.raw[at]]
+    heads = [at + beside for at in map(long.raw.index, LAST_TIMES) for beside in range(-64, 64)]
+    place = data.draw(st.sampled_from(heads) | st.sampled_from(used))
+    bit = 8 * place + data.draw(st.integers(0, 7))
+    require_true(long, bit)
 
 
 DAMAGES = {

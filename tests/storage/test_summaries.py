@@ -17,7 +17,7 @@ from neptune_async._storage import chunks, summaries
 from neptune_async._storage import overviews as overviews_of_points
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.loaded_numpy import loaded_numpy
-from neptune_async._storage.points import Points, Stride, expanded, never_decreases
+from neptune_async._storage.points import Points, Stride, ascends, expanded, never_decreases
 from neptune_async._storage.summaries import (
     BLOCK_POINTS,
     NO_POINTS,
@@ -100,6 +100,9 @@ def test_a_series_is_summarised_up_to_each_chunk(pieces: list[Points]) -> None:
         array('d', [value for piece in floats for value in piece.values]),
     )
     require_equal(series.whole, naive(whole))
+    # Equal steps may be told to be in no order, never the other way round.
+    assert never_decreases(whole.steps) or not series.steps_ascend
+    assert series.times_ascend == never_decreases(whole.times)
 
 
 @given(points(), points())
@@ -174,7 +177,7 @@ def test_numpy_is_not_used_while_it_is_imported(monkeypatch: pytest.MonkeyPatch)
 def test_blocks_of_regular_steps_end_at_multiples_of_a_power_of_two(
     first: float, stride: float
 ) -> None:
-    blocks = [*block_summaries(regular(CHUNK_POINTS, first, stride), True)]
+    blocks = [*block_summaries(regular(CHUNK_POINTS, first, stride), True, True)]
     assert sum(block.points for block in blocks) == CHUNK_POINTS
     assert max(block.points for block in blocks) <= BLOCK_POINTS
     width = 2.0 ** math.floor(math.log2(BLOCK_POINTS * stride))
@@ -185,7 +188,7 @@ def test_blocks_of_regular_steps_end_at_multiples_of_a_power_of_two(
 def test_blocks_of_float_steps_end_at_multiples_of_a_power_of_two() -> None:
     some = regular(CHUNK_POINTS)
     some.steps = array('d', (n / 100 for n in range(CHUNK_POINTS)))
-    blocks = [*block_summaries(some, True)]
+    blocks = [*block_summaries(some, ascends(some.steps), True)]
     assert len(blocks) > CHUNK_POINTS // BLOCK_POINTS
     for one, other in pairwise(blocks):
         assert one.greatest_step // 4 + 1 == other.least_step // 4
@@ -206,7 +209,7 @@ def test_blocks_of_float_steps_end_at_multiples_of_a_power_of_two() -> None:
 def test_blocks_hold_each_point_once_however_odd_its_steps_are(steps: list[float]) -> None:
     some = regular(2000)
     some.steps = array('d', steps)
-    blocks = [*block_summaries(some, True)]
+    blocks = [*block_summaries(some, ascends(some.steps), True)]
     start = 0
     for block in blocks:
         require_equal(block, naive(some.sliced(start, start + block.points)))

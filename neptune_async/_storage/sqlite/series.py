@@ -23,7 +23,7 @@ from neptune_async._storage.base import (
     Span,
     Window,
 )
-from neptune_async._storage.chunks import Chunk, little_endian
+from neptune_async._storage.chunks import CHUNK_POINTS, Chunk, little_endian
 from neptune_async._storage.points import (
     Columns,
     Points,
@@ -52,11 +52,14 @@ from neptune_async._storage.sqlite.reading import (
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.sql import find_variable, transaction
+from neptune_async._storage.sqlite.windows import Skipped, chunks_within
 from neptune_async.exceptions import StorageFormatError
 
 Logged: TypeAlias = 'Sequence[Columns | Damaged]'
 """What is in the log of a series, in its order."""
 
+_SEARCHED = 16 * CHUNK_POINTS
+"""Points up to which a look at each chunk takes no longer than a search for those of a window."""
 _UNCERTAIN = 'their steps go on from points that are damaged; restore the file from a backup'
 
 
@@ -129,13 +132,6 @@ def largest_steps(connection: StoreConnection, experiment_id: int) -> dict[str, 
 
 
 # ── Chunks ───────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A chunk that has no point that is wanted."""
-
-    count: int
 
 
 @dataclass(slots=True)
@@ -234,7 +230,8 @@ def find_runs(
         for variable_id, start in starts.items()
         if start < standings[variable_id].end.count or standings[variable_id].behind is not None
     ]
-    rows = _rows(connection, wanted, window.span)
+    ends = {variable_id: standings[variable_id].end.count for variable_id, _ in wanted}
+    rows = _rows(connection, wanted, window.span, ends)
     runs = {}
     for variable_id, start in starts.items():
         standing = standings[variable_id]
@@ -247,16 +244,14 @@ def find_runs(
 
 
 def _rows(
-    connection: sqlite3.Connection, wanted: Sequence[tuple[int, int]], span: Span
+    connection: sqlite3.Connection,
+    wanted: Sequence[tuple[int, int]],
+    span: Span,
+    ends: Mapping[int, int],
 ) -> dict[int, _Rows]:
     rows = {variable_id: _Rows() for variable_id, _ in wanted}
     try:
-        if span != EVERYWHERE:
-            wanted = [*_without_skipped(connection, rows, wanted, span)]
-            for variable_id, *row in chunks_at(connection, wanted):
-                rows[variable_id].add(variable_id, row)
-            return rows
-        for variable_id, *row in chunk_rows(connection, wanted):
+        for variable_id, *row in _rows_within(connection, rows, wanted, span, ends):
             rows[variable_id].add(variable_id, row)
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:
@@ -264,6 +259,28 @@ def _rows(
         # A block of the file is damaged: row by row, those that are elsewhere are found.
         return {each[0]: _row_by_row(connection, *each) for each in wanted}
     return rows
+
+
+def _rows_within(
+    connection: sqlite3.Connection,
+    rows: Mapping[int, _Rows],
+    wanted: Sequence[tuple[int, int]],
+    span: Span,
+    ends: Mapping[int, int],
+) -> Iterator[Sequence[Any]]:
+    """Return the rows of chunks that may have points in a span; note which chunks are skipped."""
+    if span == EVERYWHERE:
+        return chunk_rows(connection, wanted)
+    rest = []
+    for variable_id, start in wanted:
+        found = None
+        if ends[variable_id] > _SEARCHED:
+            found = chunks_within(connection, variable_id, span)
+        if found is None:
+            rest.append((variable_id, start))
+        else:
+            rows[variable_id].placed += found
+    return chunks_at(connection, [*_without_skipped(connection, rows, rest, span)])
 
 
 def _without_skipped(
