@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -19,8 +20,14 @@ from neptune_async import (
     delete_experiment,
     fetch_metrics,
     list_experiments,
+    stringified,
 )
 from neptune_async.exceptions import NeptuneAsyncError
+
+
+@dataclass
+class Config:
+    lr: float = 0.1
 
 
 def train(folder: Path) -> list[float | str | datetime]:
@@ -33,6 +40,9 @@ def train(folder: Path) -> list[float | str | datetime]:
         view.log(1, step=3, timestamp=datetime.now())
         view.extend([0.1, 0.2], steps=[1, 2.5])
         exp['params'].assign({'lr': 0.1, 'layers': [64, 10], 'seed': None})
+        exp['config'] = stringified(Config())
+        exp['config']['by_epoch'] = {1: 0.5}
+        exp['train'].log(Config())
         exp['tags'].add('a', 'b')
         exp['tags'].remove('a')
         following: Iterator[Point] = view.follow(timeout=1.0)

@@ -140,6 +140,10 @@ class BaseExperiment(Generic[View]):
         except (KeyError, TypeError):
             return self._view_type(self, self._normalised(path), path)
 
+    def __setitem__(self, path: str, value: object) -> None:
+        """Assign a value: ``exp['lr'] = 0.1`` is ``exp['lr'].assign(0.1)``."""
+        self[path].assign(value)
+
     def _normalised(self, path: object) -> str:
         try:
             return normalise(path)

@@ -73,6 +73,10 @@ class BaseView:
         self._entry = NO_ENTRY
         self._leaves: dict[str, Entry] | None = None
 
+    def __setitem__(self, path: str, value: object) -> None:
+        """Assign a value to the atom at a path below this one."""
+        self._experiment[self._below(path)].assign(value)
+
     def _below(self, path: str) -> str:
         return f'{self._path}/{self._experiment._normalised(path)}'
 

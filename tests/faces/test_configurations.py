@@ -18,9 +18,11 @@ from omegaconf import OmegaConf
 
 from neptune_async import Series, stringified
 from neptune_async.exceptions import (
+    ContainerTypeError,
     InvalidArgumentError,
     InvalidPathError,
     NeptuneAsyncError,
+    ReadOnlyError,
     UnsupportedValueError,
 )
 
@@ -135,6 +137,25 @@ async def test_with_strict_false_a_configuration_that_fails_ends_nothing(face: A
         exp['config'].assign(Broken())
         exp['config'].assign({'a': Broken()})
         assert exp.stats().rejected == 2
+
+
+async def test_an_item_that_is_set_is_assigned(face: Any) -> None:
+    async with face.open() as exp:
+        exp['lr'] = 0.1
+        exp['config'] = Config()
+        exp['config']['optimizer']['name'] = 'sgd'
+        exp['loss'].log(1.0)
+        assert await face.get(exp['lr'].read) == 0.1
+        assert (await face.get(exp['config'].to_dict))['optimizer']['name'] == 'sgd'
+        with pytest.raises(ContainerTypeError, match='no method assign'):
+            exp['loss'] = 0.5
+        with pytest.raises(InvalidPathError):
+            exp['/'] = 1
+        with pytest.raises(InvalidPathError):
+            exp['config'][''] = 1
+    async with face.open(mode='read') as exp:
+        with pytest.raises(ReadOnlyError):
+            exp['lr'] = 0.2
 
 
 async def test_structures_are_batches_to_every_method_that_takes_a_dict(face: Any) -> None:
