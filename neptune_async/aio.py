@@ -18,7 +18,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from neptune_async import _tables
-from neptune_async._engine import deleting
+from neptune_async._engine import deleting, renaming
 from neptune_async._engine.lifecycle import experiments, workers
 from neptune_async._engine.queueing.queue import Overflow, Policy
 from neptune_async._engine.reading import following, tables, values
@@ -285,6 +285,12 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         where, last = self._rewinding(step, path)
         await self._ask(deleting.rewind, where, last)
         self._rewound(where, last)
+
+    async def rename(self, name: str) -> None:
+        """Give the experiment another name; see ``Experiment.rename``."""
+        old_name, new_name = self.name, self._renaming(name)
+        await self._ask(renaming.rename, None, new_name)
+        self._renamed(old_name)
 
     async def fork(self, name: str, step: float | None = None) -> AsyncExperiment:
         """Return a new experiment that begins as a copy of this one, open; see

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from neptune_async import _html
-from neptune_async._engine import deleting
+from neptune_async._engine import deleting, renaming
 from neptune_async._engine.lifecycle import experiments, workers
 from neptune_async._engine.lifecycle.opening import Durability, Mode
 from neptune_async._engine.queueing.experiment_state import OnError
@@ -318,6 +318,29 @@ class Experiment(BaseExperiment[ExperimentView]):
         where, last = self._rewinding(step, path)
         self._ask(deleting.rewind, where, last)
         self._rewound(where, last)
+
+    def rename(self, name: str) -> None:
+        """Give the experiment another name, in its store and for all that have it open in this
+        process.
+
+        ::
+
+            >>> with Experiment('NPT-1', storage=':memory:') as exp:
+            ...     exp.rename('NPT-2')
+            ...     exp.name
+            'NPT-2'
+
+        What was logged before is stored first. What a process that has died on another machine left
+        in a file there is stored under the old name, once that is taken in.
+
+        :raises InvalidNameError: it is no name.
+        :raises ExperimentExistsError: another experiment has that name.
+        :raises StorageBusyError: another process has the experiment open for writing.
+        :raises ReadOnlyError: in mode 'read'.
+        """
+        old_name, new_name = self.name, self._renaming(name)
+        self._ask(renaming.rename, None, new_name)
+        self._renamed(old_name)
 
     def fork(self, name: str, step: float | None = None) -> Experiment:
         """Return a new experiment in the same store that begins as a copy of this one, and

@@ -48,6 +48,7 @@ def train(folder: Path) -> list[float | str | datetime]:
         following: Iterator[Point] = view.follow(timeout=1.0)
         print(next(following).step)
         exp.rewind(2, 'train')
+        exp.rename('typed-1')
         with exp.fork('typed-2', step=1.5) as fork:
             fork['train/loss'].log(0.1)
         points = view.all(with_steps=True)
@@ -74,6 +75,7 @@ async def evaluate() -> None:
         print((await aio.compare(paths='score')).score, await aio.fetch_metrics('typed'))
         await exp.drain()
         await exp.rewind(3)
+        await exp.rename('typed-1')
         async with await exp.fork('typed-3') as fork:
             fork['score'].log(0.25)
         await exp.flush(timeout=1.0)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._model.showing import harmless
 from neptune_async.exceptions import InvalidArgumentError
 
@@ -25,10 +26,12 @@ class Echo:
     line is printed when the lock is free. The write is accepted then, and must not raise:
     characters that stdout cannot encode are printed as with ``backslashreplace``, and a line is
     left out if stdout is closed or broken.
+
+    :ivar experiment: what is written to; None until it is open.
     """
 
     def __init__(self) -> None:
-        self.name = ''
+        self.experiment: ExperimentState | None = None
         self._lines: deque[str] = deque()
         self._second = 0.0
         self._printed = 0
@@ -51,7 +54,11 @@ class Echo:
             return
         self._printed += 1
         where = f'{path}: ' if path else ''
-        self._lines.append(f'Experiment {self.name}: {where}{text}')
+        self._lines.append(f'Experiment {self._name}: {where}{text}')
+
+    @property
+    def _name(self) -> str:
+        return '' if self.experiment is None else self.experiment.name
 
     def show(self) -> None:
         """Print the lines that were added. A write that comes from a line being printed prints
@@ -69,7 +76,7 @@ class Echo:
 
     def _note_hidden(self) -> None:
         if self._hidden:
-            self._lines.append(f'Experiment {self.name}: {self._hidden} more lines not shown')
+            self._lines.append(f'Experiment {self._name}: {self._hidden} more lines not shown')
             self._hidden = 0
 
 

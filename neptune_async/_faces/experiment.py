@@ -131,7 +131,7 @@ class BaseExperiment(Generic[View]):
         if self._on_error is not None:
             state.on_error.append(self._on_error)
         if self._echo is not None:
-            self._echo.name = state.name
+            self._echo.experiment = state
 
     def __getitem__(self, path: str) -> View:
         """Return the view of a path. The path may have a variable, be a namespace, or neither."""
@@ -260,6 +260,15 @@ class BaseExperiment(Generic[View]):
 
     def _rewound(self, path: str, step: float) -> None:
         self._echoed(path, f'rewind step={shown_step(step)}')
+
+    def _renaming(self, name: object) -> str:
+        """Return the new name, checked."""
+        self._require_writable()
+        return checked_name(name)
+
+    def _renamed(self, old_name: str) -> None:
+        if old_name != self.name:
+            self._echoed('', f'it was {old_name} before')
 
     @contextmanager
     def _forking(

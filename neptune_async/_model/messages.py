@@ -21,6 +21,7 @@ from neptune_async.exceptions import (
     NeptuneAsyncError,
     ReadOnlyError,
     Rejection,
+    StorageBusyError,
     StorageFormatError,
     UnsupportedValueError,
     VariableNotFoundError,
@@ -285,6 +286,22 @@ def experiment_exists(experiment: str, location: str) -> ExperimentExistsError:
     return ExperimentExistsError(
         f'there is an experiment {experiment!r} in {location} already; choose another name, '
         "or mode='resume' to go on with that one"
+    )
+
+
+def name_taken(experiment: str, name: str, location: str) -> ExperimentExistsError:
+    """For a new name that another experiment has."""
+    return ExperimentExistsError(
+        f'experiment {experiment!r} cannot be renamed: there is an experiment {name!r} in '
+        f'{location} already; choose another name'
+    )
+
+
+def open_elsewhere(experiment: str, pid: int, host: str) -> StorageBusyError:
+    """For a change that no other process may be in the way of."""
+    return StorageBusyError(
+        f'experiment {experiment!r} cannot be renamed while another process has it open: process '
+        f'{pid} on {host}; close it there first'
     )
 
 

@@ -298,6 +298,12 @@ class Storage(Protocol):
     async def delete_experiment(self, name: str) -> bool:
         """Delete an experiment with all that it holds; False if there is none."""
 
+    async def rename_experiment(self, experiment_id: int, name: str) -> bool:
+        """Give an experiment another name; one that is not there needs none.
+
+        :returns: False if another one has that name.
+        """
+
     async def fork_experiment(
         self,
         experiment_id: int,

@@ -83,6 +83,27 @@ async def test_an_experiment_from_elsewhere_keeps_the_time_at_which_it_was_made(
 
 
 @pytest.mark.asyncio
+async def test_an_experiment_is_renamed_unless_another_one_has_the_name(store: Storage) -> None:
+    a = await store.create_experiment('a', 1_600_000_000.0)
+    b = await store.create_experiment('b')
+    assert a is not None and b is not None
+    await store.write(Batch(b'w' * 16, 1, [part(a, [1.0, 2.0], creates=True)]))
+    for _ in range(2):  # the answer to the first may have been lost
+        assert await store.rename_experiment(a.id, 'c')
+    assert await store.find_experiment('a') is None
+    renamed = await store.find_experiment('c')
+    assert renamed == ExperimentRecord(a.id, 'c', a.epoch)
+    assert await values(store, renamed) == [1.0, 2.0]
+    assert not await store.rename_experiment(a.id, 'b')
+    assert await store.list_experiments() == ['c', 'b']
+    assert [e.created for e in await store.find_experiments(['c'])] == [1_600_000_000.0]
+    assert await store.delete_experiment('c')
+    assert await store.rename_experiment(a.id, 'd')
+    assert not await store.rename_experiment(a.id, 'b')
+    assert await store.list_experiments() == ['b']
+
+
+@pytest.mark.asyncio
 async def test_a_fork_that_is_made_again_under_its_mark_is_made_once(store: Storage) -> None:
     a = await store.create_experiment('a')
     assert a is not None

@@ -150,10 +150,25 @@ class Journal:
             segment = self._free.pop()
         else:
             path = self._folder / str(self._segments)
-            segment = SegmentFiles(path, self._capacity, *self._experiment)
-        segment.begin(self._segments)
+            segment = SegmentFiles(path, self._capacity)
+        segment.begin(self._segments, *self._experiment)
         self._current = segment
         self.write = segment.map.write
+
+    def rename(self, name: str) -> None:
+        """Take what comes from now on for an experiment of another name. If the current segment has
+        something, it keeps the old name until it becomes a part of a batch.
+        """
+        self._experiment = (self._experiment[0], name)
+        segment = self._current
+        if segment is None:
+            return
+        # A thread that appends without the lock gets an error meanwhile, and waits for the lock.
+        segment.close()
+        if segment.is_empty:
+            segment.begin(self._segments, *self._experiment)
+        else:
+            segment.reopen()
 
     def release(self, writer: bytes, number: int) -> None:
         """Clear the segment of a batch that is stored, or is in a spill file."""

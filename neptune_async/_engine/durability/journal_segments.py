@@ -44,8 +44,7 @@ class SegmentFiles:
     :ivar map: the mapped file of the points.
     """
 
-    def __init__(self, path: Path, capacity: int, experiment_id: int, name: str) -> None:
-        self._experiment = (experiment_id, name.encode())
+    def __init__(self, path: Path, capacity: int) -> None:
         self._points, self._operations = files_of(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         self._file = os.open(self._points, flags, 0o666)
@@ -65,10 +64,10 @@ class SegmentFiles:
             there += os.pwrite(self._file, bytes(size - there), there)
         return mmap.mmap(self._file, size)
 
-    def begin(self, order: int) -> None:
+    def begin(self, order: int, experiment_id: int, name: str) -> None:
         """Become the current segment, which is empty."""
-        experiment_id, name = self._experiment
-        owner = OWNER.pack(uuid.uuid4().bytes, order, experiment_id, len(name)) + name
+        encoded = name.encode()
+        owner = OWNER.pack(uuid.uuid4().bytes, order, experiment_id, len(encoded)) + encoded
         content = STATE.pack(MAGIC, 0, FIRST, bytes(16), zlib.crc32(owner)) + owner
         # The magic bytes come last: without them the file is no segment.
         self.map[len(MAGIC) : len(content)] = content[len(MAGIC) :]
@@ -101,6 +100,11 @@ class SegmentFiles:
         while end < len(self.map) and any(self.map[end : end + 8]):
             end += POINT.size
         self._closed_at = end
+
+    def reopen(self) -> None:
+        """Take points again after ``close``."""
+        self.map.seek(self.end)
+        self._closed_at = None
 
     def enlarge(self, more: int) -> None:
         """Make room for more bytes of points."""

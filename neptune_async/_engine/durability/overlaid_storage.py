@@ -308,6 +308,9 @@ class OverlaidStorage:
     async def delete_experiment(self, name: str) -> bool:
         return await self.below.delete_experiment(name)
 
+    async def rename_experiment(self, experiment_id: int, name: str) -> bool:
+        return await self.below.rename_experiment(experiment_id, name)
+
     async def fork_experiment(
         self,
         experiment_id: int,

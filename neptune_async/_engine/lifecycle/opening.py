@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, TypeAlias
 
 from neptune_async._engine.durability.journal import Journal
@@ -111,9 +110,9 @@ def _make_durable(worker: Worker, state: ExperimentState, durability: Durability
         state.is_synced = True
     elif durability == 'call' and folder is not None:
         points = state.queue.hurry_at
-        make = partial(Journal, folder, state.id, state.name, points)
         try:
-            state.queue.keep_journal(make)
+            # A forked child makes one, too, and then the experiment may have another name.
+            state.queue.keep_journal(lambda: Journal(folder, state.id, state.name, points))
         except OSError as error:
             raise StorageError(f'cannot make a journal in {folder}: {error}') from error
 

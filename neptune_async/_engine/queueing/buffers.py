@@ -53,6 +53,9 @@ class Buffer(Protocol):
     def release(self, writer: bytes, number: int) -> None:
         """Forget a batch that is stored, or kept elsewhere."""
 
+    def rename(self, name: str) -> None:
+        """Take what comes from now on for an experiment of another name."""
+
     def end(self) -> None:
         """Close everything."""
 
@@ -104,6 +107,9 @@ class MemoryBuffer:
         pass
 
     def release(self, writer: bytes, number: int) -> None:
+        pass
+
+    def rename(self, name: str) -> None:
         pass
 
     def end(self) -> None:
@@ -205,6 +211,10 @@ class JournaledBuffer:
 
     def release(self, writer: bytes, number: int) -> None:
         self._journal.release(writer, number)
+
+    def rename(self, name: str) -> None:
+        self._name = name
+        self._journal.rename(name)
 
     def end(self) -> None:
         # Else its files wait for the next process that opens the store.

@@ -178,6 +178,13 @@ class ExperimentState:
             self.writes.is_closed = True
             self.writes.variables.withhold_keys()
 
+    def rename(self, name: str) -> None:
+        """Take over the name that storage has for the experiment now."""
+        with self.queue.lock:
+            self.name = name
+            self.queue.rename(name)
+            self.writes.rename(name)
+
     def adopt(self, record: ExperimentRecord) -> None:
         """Take over id and epoch that the experiment has after a write; warn if the write made the
         experiment anew."""

@@ -133,6 +133,11 @@ class Queue:
         with self.lock:
             self._buffer.release(writer, number)
 
+    def rename(self, name: str) -> None:
+        """Take over the new name of the experiment; the caller holds the lock."""
+        self.name = name
+        self._buffer.rename(name)
+
     def end(self) -> None:
         """Close the journal. Its files stay if they have something that is kept nowhere else."""
         with self.lock:

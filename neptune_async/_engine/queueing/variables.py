@@ -38,6 +38,10 @@ class Variables:
         self._children: dict[str, int] | None = None
         self._gives_keys = True
 
+    def rename(self, experiment: str) -> None:
+        """Take note of the experiment's new name, for errors."""
+        self._experiment = experiment
+
     def load(self, variables: Iterable[Variable]) -> None:
         """Take note of the variables that storage has."""
         self._stored = {

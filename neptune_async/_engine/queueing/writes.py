@@ -94,6 +94,11 @@ class Writes:
         self._name = name
         self._queue = queue
 
+    def rename(self, name: str) -> None:
+        """Take note of the experiment's new name, for errors."""
+        self._name = name
+        self.variables.rename(name)
+
     def log(
         self,
         path: str,

@@ -120,6 +120,15 @@ class Connection:
         await self.open(writable=self._recovery.is_needed())
         return [*self._recovery.found.values()]
 
+    async def take_in(self) -> None:
+        """Store what dead processes left since the store was opened.
+
+        :raises StorageError: the store does not take it.
+        """
+        await self.open(writable=True)
+        await self._recovery.run()
+        await self._recovery.complete()
+
     # ── Merging ──────────────────────────────────────────────────────────────
 
     async def compact(self, need: Need, is_urged: Callable[[], bool]) -> bool:

@@ -76,6 +76,10 @@ class Heartbeats:
         await self._tried(self._forget, [])
         return True
 
+    def session_of(self, state: ExperimentState) -> Session | None:
+        """Return the session of an experiment in this process, if it has begun."""
+        return self._sessions.get(state)
+
     async def end_once(self, states: Collection[ExperimentState]) -> bool:
         """End the sessions of experiments, and those that dead processes have left of them.
 

@@ -52,6 +52,7 @@ class Worker:
     :ivar heartbeats: tell others that the experiments are open; only for the loop's thread.
     :ivar states: the open experiments by name.
     :ivar opening: held on the loop while an experiment is opened.
+    :ivar writing: held on the loop while a batch is on its way to storage.
     :ivar ids: the ids for the variables that the experiments create.
     :ivar users: how many ``Experiment`` objects hold the worker. The registry's lock guards it
         (see ``lifecycle``).
@@ -214,6 +215,16 @@ class Worker:
             del self.states[state.name]
         self._step()
 
+    def rename(self, state: ExperimentState, name: str) -> None:
+        """Take over the name that storage has for an experiment now."""
+        # Another thread may be going through the experiments.
+        self.states = {(name if s is state else n): s for n, s in self.states.items()}
+        state.rename(name)
+
+    def has_spilled_of(self, state: ExperimentState) -> bool:
+        """Whether spilled batches of an experiment wait to be stored."""
+        return self._outbox.has_spilled_of(state.name)
+
     async def removal(self, state: ExperimentState) -> None:
         """Return once an experiment that is being closed has been removed."""
         while self.states.get(state.name) is state:
@@ -317,6 +328,7 @@ class Worker:
         self._wakeups = Wakeups()
         self._progress = Event()
         self.opening = anyio.Lock()
+        self.writing = anyio.Lock(fast_acquire=True)
         self.connection.begin()
         # If the loop died before, go on with the batch that was on its way.
         if self._outbox.in_flight:
@@ -384,12 +396,13 @@ class Worker:
 
     async def _write_pending(self) -> bool:
         """Write all that waits. Return False if nothing waited."""
-        sent = self._outbox.take([*self.states.values()])
-        if sent.batch.parts or self._outbox.has_spilled:
-            await self._commit(sent)
-            return True
-        self._outbox.in_flight = None
-        return False
+        async with self.writing:
+            sent = self._outbox.take([*self.states.values()])
+            if sent.batch.parts or self._outbox.has_spilled:
+                await self._commit(sent)
+                return True
+            self._outbox.in_flight = None
+            return False
 
     async def _commit(self, sent: SentBatch) -> None:
         """Write a batch. Try again until storage takes it or refuses it, or the worker stops."""

@@ -66,6 +66,18 @@ async def delete(connection: asyncpg.Connection, name: str) -> bool:
     return deleted
 
 
+async def rename(connection: asyncpg.Connection, experiment_id: int, name: str) -> bool:
+    """Give an experiment another name; False if that is taken."""
+    try:
+        await connection.execute(
+            'UPDATE experiments SET name = $2 WHERE id = $1', experiment_id, name
+        )
+    except asyncpg.UniqueViolationError:
+        return False
+    found = await find(connection, name)
+    return found is None or found.id == experiment_id
+
+
 async def fork(
     connection: asyncpg.Connection,
     experiment_id: int,

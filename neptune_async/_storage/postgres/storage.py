@@ -109,6 +109,9 @@ class PostgresStorage:
     async def delete_experiment(self, name: str) -> bool:
         return await self._open_server.run(experiments.delete, name)
 
+    async def rename_experiment(self, experiment_id: int, name: str) -> bool:
+        return await self._open_server.run(experiments.rename, experiment_id, name)
+
     async def fork_experiment(
         self,
         experiment_id: int,

@@ -1,4 +1,4 @@
-"""Rows of experiments in SQLite: create, list and delete them."""
+"""Rows of experiments in SQLite: create, list, rename and delete them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def _seal_experiment(
 ) -> None:
     crc32 = experiment_checksum(experiment_id, name, created, epoch)
     connection.execute(
-        'UPDATE experiments SET epoch = ?, crc32 = ? WHERE id = ?', (epoch, crc32, experiment_id)
+        'UPDATE experiments SET name = ?, epoch = ?, crc32 = ? WHERE id = ?',
+        (name, epoch, crc32, experiment_id),
     )
 
 
@@ -69,6 +70,20 @@ def _free_name(connection: sqlite3.Connection) -> str:
 def list_experiments(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute(f'SELECT {EXPERIMENT_COLUMNS} FROM experiments ORDER BY id')
     return [checked_experiment(row)[1] for row in rows]
+
+
+def rename_experiment(connection: sqlite3.Connection, experiment_id: int, name: str) -> bool:
+    with transaction(connection):
+        found = find_experiment(connection, name)
+        if found is not None:
+            return found.id == experiment_id
+        row = connection.execute(
+            f'SELECT {EXPERIMENT_COLUMNS} FROM experiments WHERE id = ?', (experiment_id,)
+        ).fetchone()
+        if row is not None:
+            _, _, created, epoch = checked_experiment(row)
+            _seal_experiment(connection, experiment_id, name, created, epoch)
+        return True
 
 
 def delete_experiment(connection: sqlite3.Connection, name: str) -> bool:

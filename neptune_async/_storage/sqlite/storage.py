@@ -45,6 +45,7 @@ from neptune_async._storage.sqlite.experiments import (
     create_experiment,
     delete_experiment,
     list_experiments,
+    rename_experiment,
 )
 from neptune_async._storage.sqlite.opening import (
     APPLICATION_ID,
@@ -160,6 +161,9 @@ class SQLiteStorage:
 
     async def delete_experiment(self, name: str) -> bool:
         return await self._run(delete_experiment, name)
+
+    async def rename_experiment(self, experiment_id: int, name: str) -> bool:
+        return await self._run(rename_experiment, experiment_id, name)
 
     async def fork_experiment(
         self,
