@@ -18,7 +18,10 @@ from neptune_async._storage import registry
 from neptune_async.cli import main
 from neptune_async.exceptions import InvalidQueryError
 
-QUERIES = (Path(__file__).parent.parent / 'docs' / 'queries.md').read_text()
+DOCS = Path(__file__).parent.parent / 'docs'
+QUERIES = (DOCS / 'queries.md').read_text()
+TOLD = re.compile(r'^( *)(exp\b.*?[\])])(?:  +# |\n *# )(.+)$', re.MULTILINE)
+"""A call, and what is said behind it, or below it, that it returns."""
 
 STORE: dict[str, tuple[str, dict[str, Any]]] = {
     'digits-2': ('2026-10-30', {
@@ -150,3 +153,19 @@ def test_the_mistake_that_is_shown_is_told_so() -> None:
     with pytest.raises(InvalidQueryError) as raised:
         list_experiments(where=shown[2])
     assert str(raised.value) == shown[1]
+
+
+# ── Configurations ───────────────────────────────────────────────────────────
+
+
+def test_the_code_about_configurations_returns_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / 'configurations.md').read_text()
+    checked = 0
+    for block in re.findall(r'```python\n(.*?)```', page, re.DOTALL):
+        code, count = TOLD.subn(r'\1assert \2 == \3, \2', block)
+        exec(code, {'__name__': __name__})  # a dataclass looks for the module that it is in
+        checked += count
+    assert checked == 3

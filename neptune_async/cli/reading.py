@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from neptune_async import Experiment
+from neptune_async._engine.reading.descriptions import descriptions
 from neptune_async._engine.reading.queries import Query, satisfying
 from neptune_async._engine.reading.states import states
 from neptune_async._engine.store import Store, opened
@@ -62,6 +63,8 @@ def list_verb(query: Query, as_json: bool, storage: str | None) -> int:
     An experiment is running, closed, or lost: a process that had it open has died without closing
     it. On another machine a process counts as dead after two minutes without a sign of life.
 
+    What is assigned to the path 'description' stands in a column of its own.
+
     The time of the last point is left out of a store with more than 100,000 variables.
     """
     with opened(storage) as store:
@@ -70,23 +73,23 @@ def list_verb(query: Query, as_json: bool, storage: str | None) -> int:
         experiments = store.call(satisfying, query, experiments)
         ids = [experiment.id for experiment in experiments]
         known = store.call(states, ids)
+        texts, damaged = store.call(descriptions, experiments)
         location = store.location
         last: Mapping[int, float | Damaged] | None = None
-        damaged: list[StorageFormatError] = []
         if sum(experiment.variables for experiment in experiments) <= _MOST_LOOKED_AT:
             last = store.ask(lambda s: s.last_points(ids))
-            damaged = [
+            damaged += [
                 messages.damaged_points_of(e.name, location, why.why)
                 for e in experiments
                 if isinstance(why := last.get(e.id), Damaged)
             ]
     if as_json:
-        print_json([_json_summary(e, known[e.id], last) for e in experiments])
+        print_json([_json_summary(e, known[e.id], texts.get(e.id), last) for e in experiments])
     elif not experiments:
         which = 'no experiment is in' if is_empty else 'no experiment is meant of those in'
         click.echo(f'{which} {harmless(location)}', err=True)
     else:
-        _print_experiments(experiments, known, last)
+        _print_experiments(experiments, known, last, texts)
     return told_damaged(damaged)
 
 
@@ -94,8 +97,10 @@ def _print_experiments(
     experiments: Sequence[ExperimentSummary],
     known: Mapping[int, State],
     last: Mapping[int, float | Damaged] | None,
+    texts: Mapping[int, str],
 ) -> None:
     columns = ['name', 'state', 'created', *([] if last is None else ['last point']), 'variables']
+    columns += ['description'] if texts else []
     rows = []
     for e in experiments:
         times = [shown_time(e.created)]
@@ -105,25 +110,33 @@ def _print_experiments(
                 times.append(DAMAGED)
             else:
                 times.append('' if when is None else shown_time(when))
-        rows.append([on_one_line(e.name), known[e.id], *times, f'{e.variables:,}'])
+        row = [on_one_line(e.name), known[e.id], *times, f'{e.variables:,}']
+        # What is written on several lines is on one here.
+        rows.append([*row, shown_value(' '.join(texts.get(e.id, '').split()))] if texts else row)
     print_table(columns, rows, right=['variables'])
 
 
 def _json_summary(
-    experiment: ExperimentSummary, state: State, last: Mapping[int, float | Damaged] | None
+    experiment: ExperimentSummary,
+    state: State,
+    description: str | None,
+    last: Mapping[int, float | Damaged] | None,
 ) -> dict[str, Any]:
     if last is None:
-        return _summary(experiment, state)
+        return _summary(experiment, state, description)
     when = last.get(experiment.id)
     return {
-        **_summary(experiment, state),
+        **_summary(experiment, state, description),
         'last_point': None if isinstance(when, Damaged) else when,
     }
 
 
-def _summary(experiment: ExperimentSummary, state: State) -> dict[str, Any]:
+def _summary(
+    experiment: ExperimentSummary, state: State, description: str | None
+) -> dict[str, Any]:
     return {
         'name': experiment.name,
+        'description': description,
         'state': state,
         'created': experiment.created,
         'variables': experiment.variables,
@@ -156,19 +169,24 @@ def show(name: str, path: str | None, as_json: bool, storage: str | None) -> int
     """Show the variables of an experiment as a tree, or those at and below PATH.
 
     A series shows its last value, how many points it has, and the course of the last thousand.
+    What is assigned to the path 'description' stands above the tree.
     """
     with opened(storage) as store:
         experiment = store.find(name)
         variables = store.variables(experiment, path)
         state = store.call(states, [experiment.id])[experiment.id]
+        texts, _ = store.call(descriptions, [experiment])
         contents = _contents(store, experiment, variables, with_recent=not as_json)
+    description = texts.get(experiment.id)
     if as_json:
         listed = [_json_variable(variable, contents) for variable in variables]
-        print_json({**_summary(experiment, state), 'variables': listed})
+        print_json({**_summary(experiment, state, description), 'variables': listed})
         return told_damaged(contents.damaged.values())
     last = max((point.timestamp for point in contents.last.values()), default=None)
     active = '' if last is None else f', last point {shown_time(last)}'
     click.echo(f'{on_one_line(name)}: {state}, made {shown_time(experiment.created)}{active}')
+    for line in (description or '').splitlines():
+        click.echo(f'  {on_one_line(line)}')
     columns = ('variable', 'type', 'value', 'points', 'course')
     print_table(columns, [*_tree(contents)], right=['points'])
     return told_damaged(contents.damaged.values())

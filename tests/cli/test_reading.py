@@ -50,6 +50,32 @@ def test_list_and_show_tell_what_runs_and_what_is_lost(run: CommandLine, store: 
             assert run('show', name, '--json').json['state'] == state
 
 
+def test_list_and_show_tell_what_is_written_of_an_experiment(run: CommandLine, store: Path) -> None:
+    assert 'description' not in run('list').out
+    assert run('show', 'digits-1', '--json').json['description'] is None
+    text = 'The first\n  that works: \x1b[31m' + 'long ' * 20
+    with Experiment('digits-2', storage=store, echo=False) as exp:
+        exp['description'] = text
+    with Experiment('digits-3', storage=store, echo=False) as exp:
+        exp['description/of'] = 'a namespace is none'
+    with Experiment('digits-4', storage=store, echo=False) as exp:
+        exp['description'].log('nor is a series')
+    with Experiment('digits-5', storage=store, echo=False) as exp:
+        exp['description'] = 5
+    header, *rows = run('list', COLUMNS='200').out.splitlines()
+    assert header.split()[-1] == 'description'
+    assert rows[1].endswith(r'The first that works: \x1b[31mlong long…')
+    assert [row.split()[-1] for row in rows[:1] + rows[2:]] == ['7', '1', '1', '1']
+    told = {e['name']: e['description'] for e in run('list', '--json').json}
+    assert told == {**dict.fromkeys(f'digits-{n}' for n in range(1, 6)), 'digits-2': text}
+
+    shown = run('show', 'digits-2').out.splitlines()
+    assert shown[0].startswith('digits-2: closed')
+    assert shown[1:3] == ['  The first', r'    that works: \x1b[31m' + 'long ' * 20]
+    assert run('show', 'digits-2', '--json').json['description'] == text
+    assert run('show', 'digits-5').code == 0
+
+
 def test_list_looks_for_no_last_points_where_there_are_too_many_series(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
