@@ -50,7 +50,7 @@ def batch_of(path: str, value: object, *, splits_lists: bool = False) -> list[tu
         for leaf, _ in leaves:
             if leaf in seen:
                 raise InvalidArgumentError(
-                    f'two keys name the path {leaf!r}, and each would replace or '
+                    f'two keys of the batch name the path {leaf!r}, and each would replace or '
                     'follow the other; give it once'
                 )
             seen.add(leaf)

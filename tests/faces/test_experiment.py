@@ -196,8 +196,9 @@ async def test_bad_paths_are_refused(face: Any, path: Any) -> None:
             with pytest.raises(InvalidPathError, match="'NPT-1'") as refused:
                 use()
             assert isinstance(refused.value, ValueError)
-        with pytest.raises(InvalidPathError):
-            exp['a'].assign({'b': 1, path: 2})
+        if not isinstance(path, int):  # which is a key like another
+            with pytest.raises(InvalidPathError):
+                exp['a'].assign({'b': 1, path: 2})
         assert await face.get(exp.namespace_contents) == {}
 
 
