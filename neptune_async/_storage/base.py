@@ -470,10 +470,14 @@ Rows: TypeAlias = Mapping[str, Sequence[Sequence[Any]]]
 class Copyable(Protocol):
     """A store whose rows can be copied as they are."""
 
-    async def copied_rows(self, names: Collection[str], writers: Collection[bytes]) -> Rows:
+    async def copied_rows(
+        self, names: Collection[str], writers: Collection[bytes], without: Collection[int] = ()
+    ) -> Rows:
         """Return all rows of several experiments, and those of writers, as they are at one moment.
 
         An experiment or a writer that is not there is left out.
+
+        :param without: ids of series whose chunks are left out.
         """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from neptune_async import Experiment, compare, fetch_metrics, list_experiments
 from neptune_async._engine.durability import overlaid_storage
 from neptune_async._engine.store import opened
 from neptune_async._model.messages import CONTAINERS
+from neptune_async._storage.base import Storage
+from neptune_async._storage.overviews import Grid
+from neptune_async.exceptions import StorageFormatError
 from neptune_async.variable import Atom, Set
 
 from .harness import Child, Ended, Store
@@ -190,6 +195,89 @@ def test_what_was_left_reads_as_it_will_be_once_it_is_taken_in(
     assert left_in(store.path.parent) == {}
     assert in_bulk(url) == before_in_bulk
     assert repr(contents(url)) == repr(before)  # NaN is not equal to itself
+
+
+LARGE = 20_000
+
+
+def overviews(url: str) -> str:
+    """Return overviews of all series of an experiment, as text."""
+
+    async def read(storage: Storage) -> list[Any]:
+        (experiment,) = await storage.find_experiments(['EXP'])
+        found = await storage.read_overviews(
+            await storage.find_variables([experiment.id]), Grid.over('step', 0, LARGE - 1, 16)
+        )
+        own = sorted(found.items())
+        return [(key, o.damaged, o.buckets.points, o.buckets.last) for key, o in own]
+
+    with opened(url) as store:
+        return repr(store.ask(read))
+
+
+def copied_points(url: str) -> int:
+    """Return how many points were copied to lay what was left over them."""
+
+    async def count(storage: Any) -> int:
+        await storage.find_experiments()
+        found: int = await storage._overlay.scratch._run(
+            lambda connection: connection.execute(
+                'SELECT coalesce((SELECT sum(count) FROM chunks), 0) + '
+                'coalesce((SELECT sum(count) FROM log), 0)'
+            ).fetchone()[0]
+        )
+        return found
+
+    with opened(url) as store:
+        return store.ask(count)
+
+
+@pytest.mark.failure('F59', 'most series have nothing of it')
+@pytest.mark.parametrize(
+    ('script', 'is_copied'),
+    [
+        ("exp['x'].log(5.0)\nexp['new'].log(1.0)\nexp['a'].assign(1)", False),
+        ("exp['large'].log(5.0)\nexp['a'].assign(1)", True),
+        ("exp.rewind(1, 'x')\nexp['x'].log(5.0)", True),
+        ("exp['x'].delete()\nexp['a'].assign(1)", True),
+    ],
+)
+def test_series_that_nothing_was_left_of_are_read_from_the_store(
+    dies: Callable[[str], None], url: str, script: str, is_copied: bool
+) -> None:
+    with Experiment('EXP', storage=url, echo=False) as exp:
+        exp['large'].extend(map(float, range(LARGE)), timestamps=range(LARGE))
+        exp['texts'].extend(['a', 'b'], timestamps=[2e9, 2e9])
+        exp['x'].extend([1.0, 2.0, float('nan')], timestamps=[1.0, 2.0, 3.0])
+        exp['empty'].extend([])
+    dies(f"exp['logged'].log(1.0)\nexp['large'].log(-1.0)\nexp.flush()\n{script}")
+
+    def everything() -> list[Any]:
+        fetched = fetch_metrics(None, None, storage=url, duplicates='all')
+        return [contents(url), in_bulk(url), overviews(url), fetched.to_csv()]
+
+    before = everything()
+    assert (copied_points(url) > LARGE) == is_copied
+    take_in(url)
+    assert repr(everything()) == repr(before)
+
+
+def test_a_damaged_row_of_a_variable_keeps_no_other_series_from_being_read(
+    start: Start, store: Store
+) -> None:
+    with Experiment('EXP', storage=store.path, echo=False) as exp:
+        exp['whole'].extend([1.0, 2.0])
+        exp['hurt'].extend([1.0, 2.0])
+    script = "exp['whole'].log(3.0)\nexp.flush()\nexp['whole'].log(4.0)"
+    child = start(LIVES.format(script.replace('\n', '\n    ')), env={'STORE': str(store.path)})
+    child.wait_for('logged')
+    killed(child)
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE variables SET content = 'strr' WHERE path = 'hurt'")
+    with Experiment('EXP', storage=store.path, mode='read', echo=False) as exp:
+        assert exp['whole'].tail(4)[:3] == [1.0, 2.0, 3.0]
+        with pytest.raises(StorageFormatError, match="'hurt'"):
+            exp['hurt'].all()
 
 
 @pytest.mark.failure('F59', 'several killed processes left something of one experiment')

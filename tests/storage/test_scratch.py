@@ -84,6 +84,24 @@ async def test_experiments_are_copied_as_they_are_and_no_others(tmp_path: Path) 
 
 
 @pytest.mark.asyncio
+async def test_series_are_copied_without_their_chunks_where_that_is_said(tmp_path: Path) -> None:
+    store, scratch = SQLiteStorage(str(tmp_path / 'experiments.db')), ScratchStorage()
+    await store.open(writable=True)
+    a = await store.create_experiment('a')
+    assert a is not None
+    await store.write(Batch(b'w' * 16, 1, [part(a, [1.0, 2.0], creates=True)]))
+    while await store.compact('everything'):
+        pass
+    (variable,) = await store.list_variables(a.id, None)
+    await scratch.open(writable=True)
+    await scratch.insert(await store.copied_rows(['a'], [], without=[variable.id]))
+    assert await scratch.list_variables(a.id, None) == [variable]
+    assert await values(scratch, a) == []
+    for storage in (store, scratch):
+        await storage.close()
+
+
+@pytest.mark.asyncio
 async def test_damage_is_copied_and_still_told(tmp_path: Path) -> None:
     path = tmp_path / 'experiments.db'
     store, scratch = SQLiteStorage(str(path)), ScratchStorage()

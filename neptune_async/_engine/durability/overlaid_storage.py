@@ -52,7 +52,8 @@ class OverlaidStorage:
 
     It looks at each read whether anything was left, which is a look at a folder. If so, it keeps
     copies of the experiments that this is of, with it taken in, until the store or the files
-    change. Opening a store for writing takes the files in: all calls go to the store itself then.
+    change. Series that it has nothing of are read from the store. Opening a store for writing takes
+    the files in: all calls go to the store itself then.
 
     :ivar below: the store itself.
     """

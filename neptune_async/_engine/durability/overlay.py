@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neptune_async._engine.durability.abandoned_journals import Segment, segments_of
+from neptune_async._engine.durability.partial_copy import PartialCopy
 from neptune_async._engine.durability.spill_files import read_spill
 from neptune_async._engine.durability.taking_in import is_wanted, store_batches, store_segments
 from neptune_async._messenger import messenger
@@ -16,8 +17,10 @@ from neptune_async._model.operations import (
     Assign,
     Batch,
     CreateVariable,
+    Delete,
     Part,
     ResetMembers,
+    Rewind,
     Variable,
     point_key,
 )
@@ -28,7 +31,6 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.points import Points, expanded
-from neptune_async._storage.sqlite.scratch import ScratchStorage
 from neptune_async.exceptions import NeptuneAsyncError, StorageBusyError, StorageFormatError
 
 _told: set[Path] = set()
@@ -44,14 +46,15 @@ class Overlay:
     :ivar paths: the files that it was made of.
     :ivar based_on: the ids of these experiments in the store.
     :ivar version: the version of them in the store.
-    :ivar scratch: holds the experiments, under the ids that they have in the store.
+    :ivar scratch: holds the experiments, under the ids that they have in the store, but for the
+        series that nothing was left of.
     :ivar experiments: what is in there, by name.
     """
 
     paths: Sequence[Path]
     based_on: Collection[int]
     version: Hashable
-    scratch: ScratchStorage
+    scratch: PartialCopy
     experiments: dict[str, ExperimentSummary]
 
     @property
@@ -73,10 +76,10 @@ class _Left:
     segments: list[Segment] = field(default_factory=list)
 
     @property
-    def names(self) -> set[str]:
-        """The names of all experiments that it has something of."""
+    def parts(self) -> list[Part]:
+        """All that it has."""
         batches = [*self.batches, *(segment.batch for segment in self.segments)]
-        return {part.name for batch in batches for part in batch.parts}
+        return [part for batch in batches for part in batch.parts]
 
     @property
     def writers(self) -> set[bytes]:
@@ -115,12 +118,14 @@ async def overlay_of(storage: Storage, paths: Sequence[Path]) -> Overlay:
     """
     # The files before the store: what another process takes in meanwhile is in it twice, and the
     # batches say so. The other way round it would be in neither.
-    found = [_read(storage, path) for path in paths]
-    left = [some for some in found if await some.is_wanted(storage)]
-    names = {name for some in left for name in some.names}
-    based_on = [experiment.id for experiment in await storage.find_experiments(names)]
+    read = [_read(storage, path) for path in paths]
+    left = [some for some in read if await some.is_wanted(storage)]
+    parts = [part for some in left for part in some.parts]
+    names = {part.name for part in parts}
+    found = await storage.find_experiments(names)
+    based_on = [experiment.id for experiment in found]
     version = await storage.version(based_on)
-    scratch = ScratchStorage()
+    scratch = PartialCopy(storage, await _untouched(storage, found, parts))
     await scratch.open(writable=True)
     try:
         if left:
@@ -162,12 +167,45 @@ def _tell(storage: Storage, path: Path, error: Exception) -> None:
 # ── Copying ──────────────────────────────────────────────────────────────────
 
 
+async def _untouched(
+    storage: Storage, experiments: Sequence[ExperimentSummary], parts: Sequence[Part]
+) -> dict[int, list[Variable]]:
+    """Return the series that no part has anything for, by the experiment's id."""
+    try:
+        variables = await storage.find_variables([experiment.id for experiment in experiments])
+    except StorageFormatError:
+        return {}  # damaged rows can be copied; whoever reads them is told
+    found = {}
+    for experiment in experiments:
+        known = variables.get(experiment.id, [])
+        touched = _touched([part for part in parts if part.name == experiment.name], known)
+        if touched is not None:
+            series = [variable for variable in known if variable.container == 'series']
+            found[experiment.id] = [each for each in series if each.path not in touched]
+    return found
+
+
+def _touched(parts: Sequence[Part], known: Sequence[Variable]) -> set[str] | None:
+    """Return the paths that parts have something for; None if that may be any of them."""
+    paths = {variable.id: variable.path for variable in known}
+    ids: set[int] = set()
+    for part in parts:
+        ids |= part.variable_ids()
+        for operation in part.operations:
+            if isinstance(operation, (Delete, Rewind)):
+                return None
+            if isinstance(operation, CreateVariable):
+                paths[operation.variable.id] = operation.variable.path
+    return {paths[each] for each in ids} if ids <= paths.keys() else None
+
+
 async def _copy(
-    storage: Storage, scratch: ScratchStorage, names: Collection[str], writers: Collection[bytes]
+    storage: Storage, scratch: PartialCopy, names: Collection[str], writers: Collection[bytes]
 ) -> None:
     """Copy experiments, and what is known of writers, into an empty store."""
     if isinstance(storage, Copyable):
-        await scratch.insert(await storage.copied_rows(names, writers))
+        rows = await storage.copied_rows(names, writers, scratch.ids_left_there)
+        await scratch.insert(rows)
         return
     for writer in writers:
         number = await storage.last_batch(writer)
@@ -179,7 +217,8 @@ async def _copy(
         variables = await storage.list_variables(experiment.id, None)
         part = Part(experiment.id, experiment.name, None)
         await _add_values(storage, part, variables)
-        await _add_points(storage, part, variables)
+        wanted = [v for v in variables if v.id not in scratch.ids_left_there]
+        await _add_points(storage, part, wanted)
         await scratch.write(Batch(experiment.id.to_bytes(16, 'little'), 1, [part]))
 
 

@@ -18,16 +18,22 @@ _CONDITIONS = {
     'log': f'experiment_id IN ({_EXPERIMENTS})',
     'atoms': f'variable_id IN ({_VARIABLES})',
     'members': f'variable_id IN ({_VARIABLES})',
-    'chunks': f'variable_id IN ({_VARIABLES})',
+    'chunks': f'variable_id IN ({_VARIABLES} EXCEPT SELECT value FROM json_each(:without))',
 }
 """Which rows of each table belong to experiments. What is not in here is of no use to a reader."""
 
 
 def copied_rows(
-    connection: sqlite3.Connection, names: Collection[str], writers: Collection[bytes]
+    connection: sqlite3.Connection,
+    names: Collection[str],
+    writers: Collection[bytes],
+    without: Collection[int],
 ) -> Rows:
-    """Return all rows of several experiments, and those of writers, as they are at one moment."""
-    wanted = {'names': json.dumps([*names])}
+    """Return all rows of several experiments, and those of writers, as they are at one moment.
+
+    :param without: ids of series whose chunks are left out.
+    """
+    wanted = {'names': json.dumps([*names]), 'without': json.dumps([*without])}
     with transaction(connection, 'DEFERRED'):
         rows = {
             table: connection.execute(f'SELECT * FROM {table} WHERE {condition}', wanted).fetchall()

@@ -225,8 +225,10 @@ class SQLiteStorage:
     async def version(self, experiment_ids: Collection[int]) -> Hashable:  # noqa: ARG002
         return await self._run(_version)
 
-    async def copied_rows(self, names: Collection[str], writers: Collection[bytes]) -> Rows:
-        return await self._run(copied_rows, names, writers)
+    async def copied_rows(
+        self, names: Collection[str], writers: Collection[bytes], without: Collection[int] = ()
+    ) -> Rows:
+        return await self._run(copied_rows, names, writers, without)
 
     @asynccontextmanager
     async def watch(self, experiment_id: int) -> AsyncIterator[Changed]:  # noqa: ARG002
