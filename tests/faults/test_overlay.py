@@ -118,15 +118,18 @@ def in_bulk(url: str) -> list[object]:
             sorted(latest.atoms.items()),
             sorted((key, sorted(members)) for key, members in latest.sets.items()),
             sorted((key, repr(point)) for key, point in latest.series.items()),
-            sorted((key, repr(_without_mean(summary))) for key, summary in summaries.items()),
+            sorted((key, repr(_compared(summary))) for key, summary in summaries.items()),
             store.ask(lambda s: s.last_points(ids)),
             [store.ask(lambda s, i=i: s.largest_steps(i)) for i in ids],  # type: ignore[misc]
         ]
 
 
-def _without_mean(summary: Any) -> Any:
-    """Points that are merged may have another sum, by a rounding."""
-    return replace(summary, whole=summary.whole._replace(mean=0.0))
+def _compared(summary: Any) -> Any:
+    """Points that are merged may have another sum, by a rounding; and whether it is known that they
+    ascend differs by the kind of store.
+    """
+    whole = summary.whole._replace(mean=0.0)
+    return replace(summary, whole=whole, steps_ascend=False, times_ascend=False)
 
 
 def take_in(url: str) -> None:
