@@ -16,6 +16,7 @@ from itertools import groupby
 from neptune_async._engine.reading.preview import Preview, Shown
 from neptune_async._model.messages import CONTAINERS
 from neptune_async._model.showing import harmless
+from neptune_async.files import FileReference, Histogram
 
 _MOST_CHARACTERS = 80
 _LEFT = 'text-align:left'
@@ -86,6 +87,8 @@ def shown_value(value: object) -> str:
         return f'{value:.6g}'
     if isinstance(value, datetime):
         return value.isoformat(' ')
+    if isinstance(value, (FileReference, Histogram)):
+        return str(value)
     try:
         text = _repr.repr(value)
     except ValueError:  # an int too long for decimal digits

@@ -28,6 +28,7 @@ from neptune_async._engine.worker.reply import arrival
 from neptune_async._faces import store_calls
 from neptune_async._faces.awaiting import awaited, result, told
 from neptune_async._faces.experiment import BaseExperiment
+from neptune_async._faces.stored_files import AsyncStoredFile, bound
 from neptune_async._faces.view import BaseView, checked_count
 from neptune_async._faces.windows import thinning
 from neptune_async._model import messages
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     'AsyncExperiment',
     'AsyncExperimentView',
+    'AsyncStoredFile',
     'compare',
     'delete_experiment',
     'fetch_metrics',
@@ -205,7 +207,8 @@ class _Following(AsyncIterator[Point]):
             if self._position is None:
                 self._position = await self._ask(following.begin_follow, self._last)
             self._position, points = await self._ask(following.follow, self._position)
-            self._points = iter(points)
+            experiment: AsyncExperiment = self._view._experiment  # type: ignore[assignment]  # as below
+            self._points = map(experiment._bound, points)
             point = next(self._points, None)
         return point
 
@@ -307,9 +310,11 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
         self._state.raise_rejections()
 
     async def drain(self) -> None:
-        """Return once fewer than ``max_pending`` operations are in memory."""
+        """Return once fewer than ``max_pending`` operations are in memory, and files with fewer
+        bytes than ``max_pending_bytes``.
+        """
         self._require_open()
-        if self._state.queue.in_memory < self._state.queue.max_pending:
+        if not self._state.queue.is_full:
             await anyio.lowlevel.checkpoint()
         else:
             await result(self._worker.call(self._worker.drain, self._state))
@@ -359,7 +364,11 @@ class AsyncExperiment(BaseExperiment[AsyncExperimentView]):
     async def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
         answer = await self._ask(read, path, *arguments)
         self._state.raise_rejections()
-        return answer
+        return self._bound(answer)
+
+    def _bound(self, answer: T) -> T:
+        """Return an answer, with files whose content can be read."""
+        return bound(answer, lambda file: AsyncStoredFile(file, self))
 
     async def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
         """Wait for the worker; what storage has rejected is left to other calls to raise."""

@@ -10,6 +10,7 @@
     ├── InvalidStepError (ValueError)             a step is refused
     ├── InvalidTimestampError (ValueError)        a timestamp is refused
     ├── UnsupportedValueError (TypeError)         no variable can hold such a value
+    ├── UnreadableFileError (OSError)             a file that is to be kept cannot be copied
     ├── ContentTypeError (TypeError)              this variable holds another type of content
     ├── ContainerTypeError (TypeError, AttributeError)
     │                                             this variable has no such method
@@ -65,6 +66,7 @@ __all__ = [
     'StorageBusyError',
     'StorageError',
     'StorageFormatError',
+    'UnreadableFileError',
     'UnsupportedValueError',
     'VariableNotFoundError',
     'WorkerThreadError',
@@ -107,6 +109,10 @@ class InvalidTimestampError(NeptuneAsyncError, ValueError):
 
 class UnsupportedValueError(NeptuneAsyncError, TypeError):
     """A value is of a kind that the container cannot hold without changing it."""
+
+
+class UnreadableFileError(NeptuneAsyncError, OSError):
+    """A file that is to be kept cannot be copied: it is missing, no regular file, or changes."""
 
 
 class ContentTypeError(NeptuneAsyncError, TypeError):

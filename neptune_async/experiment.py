@@ -13,7 +13,7 @@ from neptune_async._engine import deleting, renaming
 from neptune_async._engine.lifecycle import experiments, workers
 from neptune_async._engine.lifecycle.opening import Durability, Mode
 from neptune_async._engine.queueing.experiment_state import OnError
-from neptune_async._engine.queueing.queue import Overflow
+from neptune_async._engine.queueing.queue import DEFAULT_PENDING_BYTES, Overflow
 from neptune_async._engine.reading import following, tables, values
 from neptune_async._engine.reading.preview import preview
 from neptune_async._engine.reading.values import ContainerType, NamespaceEntry
@@ -21,6 +21,7 @@ from neptune_async._engine.worker.loop_thread import Function
 from neptune_async._faces import store_calls
 from neptune_async._faces.experiment import BaseExperiment
 from neptune_async._faces.series_tables import SeriesTables
+from neptune_async._faces.stored_files import StoredFile, bound
 from neptune_async._faces.view import checked_count
 from neptune_async._faces.waiting import join, result, waiting
 from neptune_async._messenger import messenger
@@ -33,6 +34,7 @@ from neptune_async.variable import Point
 __all__ = [
     'Experiment',
     'ExperimentView',
+    'StoredFile',
     'compare',
     'delete_experiment',
     'fetch_metrics',
@@ -113,7 +115,7 @@ class ExperimentView(SeriesTables):
         points = None
         while points is None or points:
             position, points = experiment._ask(following.follow, self._path, position, timeout)
-            yield from points
+            yield from map(experiment._bound, points)
 
     def read(self) -> AtomValue:
         """Return the value of the atom.
@@ -214,6 +216,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         ``NEPTUNE_ASYNC_ECHO``, else only in a REPL or a notebook.
     :param flush_interval: seconds after which what was logged is stored.
     :param max_pending: operations held in memory at most.
+    :param max_pending_bytes: bytes that files which wait to be stored may have in memory.
     :param overflow: what a write does then: ``block`` waits for room, ``drop``
         drops and counts, ``raise`` raises ``QueueFullError``.
     :param durability: from when on a write survives the death of the process:
@@ -245,6 +248,7 @@ class Experiment(BaseExperiment[ExperimentView]):
         echo: bool | None = None,
         flush_interval: float = 0.2,
         max_pending: int = 200_000,
+        max_pending_bytes: int = DEFAULT_PENDING_BYTES,
         overflow: Overflow = 'block',
         durability: Durability = 'interval',
         strict: bool = True,
@@ -252,8 +256,8 @@ class Experiment(BaseExperiment[ExperimentView]):
     ) -> None:
         super().__init__(
             name, storage=storage, mode=mode, echo=echo, flush_interval=flush_interval,
-            max_pending=max_pending, overflow=overflow, durability=durability, strict=strict,
-            on_error=on_error,
+            max_pending=max_pending, max_pending_bytes=max_pending_bytes, overflow=overflow,
+            durability=durability, strict=strict, on_error=on_error,
         )  # fmt: skip
         self._wait_until_open()
 
@@ -467,7 +471,11 @@ class Experiment(BaseExperiment[ExperimentView]):
     def _read(self, read: Function[T], path: str | None, *arguments: object) -> T:
         answer = self._ask(read, path, *arguments)
         self._state.raise_rejections()
-        return answer
+        return self._bound(answer)
+
+    def _bound(self, answer: T) -> T:
+        """Return an answer, with files whose content can be read."""
+        return bound(answer, lambda file: StoredFile(file, self))
 
     def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T:
         """Wait for the worker; what storage has rejected is left to other calls to raise."""

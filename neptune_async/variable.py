@@ -16,6 +16,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, NamedTuple
 
+from neptune_async.files import FileReference, Histogram
+
 __all__ = ['Atom', 'Namespace', 'Point', 'Series', 'Set']
 
 
@@ -25,7 +27,7 @@ class Atom:
     Reading methods: read
 
     Holds one value: a bool, an int of any size, a float, a str, a datetime,
-    None, or a list of these. ``assign`` replaces the whole value, and may
+    None, a file, or a list of these but files. ``assign`` replaces the whole value, and may
     change its type. A tuple or a one-dimensional array reads back as a list, and
     a path, a date, a UUID or a member of an Enum as a str.
     """
@@ -40,7 +42,7 @@ class Series:
 
     Holds points in the order in which they were logged, each with a step, a
     timestamp in seconds since the epoch, and a value. All values are float, or
-    all str, or all datetime, as the first ``log`` was.
+    all str, all datetime, all files or all histograms, as the first ``log`` was.
     """
 
     methods: ClassVar[tuple[str, ...]] = (
@@ -66,7 +68,7 @@ class Point(NamedTuple):
 
     step: int | float
     timestamp: float
-    value: float | str | datetime
+    value: float | str | datetime | FileReference | Histogram
 
 
 class Namespace:

@@ -25,8 +25,10 @@ from neptune_async import (
 def test_the_public_names() -> None:
     assert sorted(neptune_async.__all__) == [
         'AsyncExperiment', 'AsyncExperimentView', 'Atom', 'Experiment', 'ExperimentView',
-        'Namespace', 'Point', 'Series', 'Set', 'aio', 'compare', 'delete_experiment', 'exceptions',
-        'fetch_metrics', 'flush_on_signal', 'list_experiments', 'stringified', 'variable',
+        'File', 'FileReference', 'Histogram',
+        'Namespace', 'Point', 'Series', 'Set', 'StoredFile', 'aio', 'compare',
+        'delete_experiment', 'exceptions', 'fetch_metrics', 'files',
+        'flush_on_signal', 'list_experiments', 'stringified', 'variable',
     ]  # fmt: skip
     assert all(hasattr(neptune_async, name) for name in neptune_async.__all__)
 
@@ -34,7 +36,8 @@ def test_the_public_names() -> None:
 def test_both_faces_take_the_same_arguments() -> None:
     signature = (
         'name=None, *, storage=None, mode=resume, echo=None, flush_interval=0.2, '
-        'max_pending=200000, overflow=block, durability=interval, strict=True, on_error=None'
+        'max_pending=200000, max_pending_bytes=268435456, overflow=block, '
+        'durability=interval, strict=True, on_error=None'
     )
     for face in (Experiment, AsyncExperiment):
         parameters = inspect.signature(face).parameters.values()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -14,6 +15,8 @@ from neptune_async import (
     AsyncExperiment,
     Experiment,
     ExperimentView,
+    FileReference,
+    Histogram,
     Point,
     aio,
     compare,
@@ -24,13 +27,15 @@ from neptune_async import (
 )
 from neptune_async.exceptions import NeptuneAsyncError
 
+Value: TypeAlias = float | str | datetime | FileReference | Histogram
+
 
 @dataclass
 class Config:
     lr: float = 0.1
 
 
-def train(folder: Path) -> list[float | str | datetime]:
+def train(folder: Path) -> list[Value]:
     def told(error: NeptuneAsyncError) -> None:
         print(error)
 
@@ -67,7 +72,7 @@ def analyse(view: ExperimentView) -> pd.DataFrame:
 async def evaluate() -> None:
     async with AsyncExperiment('typed', overflow='raise') as exp:
         exp['score'].log(0.5)
-        values: list[float | str | datetime] = await exp['score'].tail(1)
+        values: list[Value] = await exp['score'].tail(1)
         following: AsyncIterator[Point] = exp['score'].follow()
         async for point in following:
             print(point.timestamp, values)

@@ -6,9 +6,11 @@ import hashlib
 import shlex
 from array import array
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TypeAlias
 
 import anyio
@@ -16,7 +18,9 @@ import anyio
 from neptune_async._engine.durability.recovery import Recovery
 from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.reading.damage import pieces_at_end
+from neptune_async._engine.reading.stored_files import pieces
 from neptune_async._engine.storing.retries import attempt, found_or_made
+from neptune_async._engine.storing.uploads import SMALL
 from neptune_async._model import messages
 from neptune_async._model.operations import (
     POINT_FIELDS,
@@ -28,10 +32,13 @@ from neptune_async._model.operations import (
     Variable,
     point_key,
 )
+from neptune_async._model.pending_files import STAGED
+from neptune_async._model.values import decode, size_of
 from neptune_async._storage import registry
 from neptune_async._storage.base import (
     ExperimentRecord,
     ExperimentSummary,
+    MissingFiles,
     StaleEpoch,
     Storage,
     VariableConflict,
@@ -45,9 +52,12 @@ from neptune_async.exceptions import (
     StorageError,
     StorageFormatError,
 )
+from neptune_async.files import FileReference
 
 _BATCH_POINTS = 2**16
 """A batch is sent when it has so many points and operations."""
+_BATCH_FILES = 2**6
+"""So many files of a series, which may bring their content along, are added to a batch at once."""
 _BATCH_CHARACTERS = 2**24
 """A batch is sent when its texts have so many characters."""
 
@@ -59,6 +69,7 @@ class Copied:
     :ivar of: how many variables the experiment has.
     :ivar variables: how many of them are done.
     :ivar points: how many points were written. Points that the target had already do not count.
+    :ivar bytes: how many bytes large files were copied with.
     :ivar failure: why the experiment was not copied; None if it was, or is being copied.
     """
 
@@ -66,6 +77,7 @@ class Copied:
     of: int = 0
     variables: int = 0
     points: int = 0
+    bytes: int = 0
     failure: NeptuneAsyncError | None = None
 
 
@@ -168,6 +180,7 @@ class _Copying:
     record: ExperimentRecord = field(init=False)
     batch: Batch = field(init=False)
     characters: int = 0
+    carried: set[str] = field(default_factory=set)
 
     async def run(self) -> Copied:
         """Copy what the target lacks, and return what that was."""
@@ -245,6 +258,8 @@ class _Copying:
         if value is None:
             return True
         if is_new or await attempt(self.target.read_atom, self.record.id, own.path) != (own, value):
+            if variable.content == 'file':
+                await self._carry(self._reference(own.path, value))
             self._part.operations.append(Assign(own.id, variable.content, value))
         return True
 
@@ -271,11 +286,56 @@ class _Copying:
         points = concatenated(pieces_at_end(read, self.source.location, self.name))
         if last is not None and _bits(last) != _bits(_at(points, count - 1 - read.first)):
             raise self._differs(own.path, f'has another point {count - 1} there')
-        for start in range(count - read.first, len(points), _BATCH_POINTS):
-            self._add(own, points.sliced(start, start + _BATCH_POINTS))
+        most = _BATCH_FILES if own.content == 'file' else _BATCH_POINTS
+        for start in range(count - read.first, len(points), most):
+            piece = points.sliced(start, start + most)
+            for value in piece.values if own.content == 'file' else ():
+                assert isinstance(value, FileReference)
+                await self._carry(value)
+            self._add(own, piece)
             if self._is_full:
                 await self._send()
         return True
+
+    def _reference(self, path: str, value: bytes) -> FileReference:
+        try:
+            found = decode(value)
+        except ValueError as error:
+            raise StorageFormatError(str(error)) from error
+        if not isinstance(found, FileReference):
+            raise StorageFormatError(
+                f'experiment {self.name!r}: {path!r} in {self.source.location} refers to no file'
+            )
+        return found
+
+    async def _carry(self, file: FileReference) -> None:
+        """Let the target have a file before what refers to it."""
+        part = self._part
+        if file.sha256 in self.carried:
+            part.files.setdefault(file.sha256, None)
+            return
+        contents = pieces(self.source, file)
+        if file.size <= SMALL:
+            part.files[file.sha256] = b''.join([piece async for piece in contents])
+            self.characters += file.size
+        else:
+            await self._carry_large(file, contents)
+            part.files[file.sha256] = None
+        self.carried.add(file.sha256)
+
+    async def _carry_large(self, file: FileReference, contents: AsyncIterator[bytes]) -> None:
+        if await attempt(self.target.read_file, file.sha256, 0, 1) is not None:
+            return
+        folder = self.target.spill_folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, suffix=STAGED) as copy:
+            async for piece in contents:
+                copy.write(piece)
+                self.copied.bytes += len(piece)
+                self.report(self.copied)
+            copy.flush()
+            await attempt(self.target.keep_file, file.sha256, file.size, Path(copy.name))
 
     async def _end_of(self, path: str) -> tuple[int, Points | None]:
         """Return how many points a series has in the target, and its last point."""
@@ -330,7 +390,7 @@ class _Copying:
         else:
             for step, time, value in zip(steps, times, values, strict=True):
                 self._part.texts.append((key, step, time, value))
-                self.characters += len(value) if isinstance(value, str) else 0
+                self.characters += size_of(value)
 
     async def _send(self) -> None:
         """Write the batch that was collected.
@@ -343,7 +403,9 @@ class _Copying:
             return
         try:
             receipt = await attempt(self.target.write, self.batch)
-        except (VariableConflict, StaleEpoch):
+        except (VariableConflict, StaleEpoch, MissingFiles) as error:
+            if isinstance(error, MissingFiles):
+                self.carried.clear()
             raise _Overtaken from None
         except NeptuneAsyncError:
             raise

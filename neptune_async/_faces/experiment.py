@@ -20,7 +20,7 @@ from neptune_async._engine.lifecycle.closing import Closing
 from neptune_async._engine.lifecycle.opening import Durability, Mode, Options, open_experiment
 from neptune_async._engine.queueing.counters import Stats
 from neptune_async._engine.queueing.experiment_state import ExperimentState, OnError
-from neptune_async._engine.queueing.queue import Overflow, Policy
+from neptune_async._engine.queueing.queue import DEFAULT_PENDING_BYTES, Overflow, Policy
 from neptune_async._engine.queueing.variables import NO_ENTRY
 from neptune_async._engine.queueing.writes import Origin
 from neptune_async._engine.worker.loop_thread import Function
@@ -29,7 +29,12 @@ from neptune_async._engine.worker.worker import Worker
 from neptune_async._faces.echo import Echo, echo_is_on
 from neptune_async._faces.view import BaseView
 from neptune_async._model import messages
-from neptune_async._model.arguments import check_choice, checked_seconds, checked_timeout
+from neptune_async._model.arguments import (
+    check_choice,
+    check_limit,
+    checked_seconds,
+    checked_timeout,
+)
 from neptune_async._model.paths import checked_name, normalise
 from neptune_async._model.values import checked_step, shown_step
 from neptune_async._storage import registry
@@ -63,19 +68,22 @@ class BaseExperiment(Generic[View]):
         echo: bool | None = None,
         flush_interval: float = 0.2,
         max_pending: int = 200_000,
+        max_pending_bytes: int = DEFAULT_PENDING_BYTES,
         overflow: Overflow = 'block',
         durability: Durability = 'interval',
         strict: bool = True,
         on_error: OnError | None = None,
     ) -> None:
-        _check_arguments(name, mode, flush_interval, max_pending, overflow, durability)
+        _check_arguments(name, mode, flush_interval, overflow, durability)
+        check_limit('max_pending', max_pending, 'operations')
+        check_limit('max_pending_bytes', max_pending_bytes, 'bytes')
         self._wanted_name = None if name is None else checked_name(name)
         self._url = registry.MEMORY if mode == 'disabled' else registry.resolve(storage)
         if durability == 'call' and mode not in ('disabled', 'read'):
             self._require_journal()
         self._mode: Mode = mode
         self._echo = Echo() if echo_is_on(echo) else None
-        self._options = Options(flush_interval, max_pending, durability)
+        self._options = Options(flush_interval, max_pending, durability, max_pending_bytes)
         self._overflow: Overflow = overflow
         self._origin = Origin(self._policy(overflow), self._echo)
         self._strict = strict
@@ -196,6 +204,7 @@ class BaseExperiment(Generic[View]):
             'echo': self._echo is not None,
             'flush_interval': options.flush_interval,
             'max_pending': options.max_pending,
+            'max_pending_bytes': options.max_pending_bytes,
             'overflow': self._overflow,
             'durability': options.durability,
             'strict': self._strict,
@@ -332,7 +341,6 @@ def _check_arguments(
     name: object,
     mode: object,
     flush_interval: object,
-    max_pending: object,
     overflow: object,
     durability: object,
 ) -> None:
@@ -340,10 +348,6 @@ def _check_arguments(
     check_choice('overflow', overflow, get_args(Overflow))
     check_choice('durability', durability, get_args(Durability))
     checked_seconds('flush_interval', flush_interval)
-    if type(max_pending) is not int or max_pending < 1:
-        raise InvalidArgumentError(
-            f'max_pending must be a positive number of operations, not {max_pending!r}'
-        )
     if mode == 'read' and name is None:
         raise InvalidArgumentError("mode='read' needs the name of the experiment to read")
 

@@ -16,8 +16,9 @@ from neptune_async._engine.queueing.variables import NO_ENTRY, Entry
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT
 from neptune_async._model.values import MAX_STEP
 from neptune_async.exceptions import InvalidArgumentError
+from neptune_async.files import File, Histogram
 
-SeriesScalar: TypeAlias = SupportsFloat | str | datetime
+SeriesScalar: TypeAlias = SupportsFloat | str | datetime | File | Histogram
 SetScalar: TypeAlias = bool | int | float | str
 
 
@@ -95,8 +96,8 @@ class BaseView:
         Returns at once: the value is in memory, in order, and is stored within
         ``flush_interval``. Any thread may call this, and a signal handler, too.
 
-        :param value: a number, a str or a datetime, of the type that the series
-            has. Numbers become float. A dict is a batch: all its leaves are logged,
+        :param value: a number, a str, a datetime, a ``File`` or a ``Histogram``, of the type that
+            the series has. Numbers become float. A dict is a batch: all its leaves are logged,
             each to the path that its keys name below this one, or none is. So is a
             dataclass or another structure that ``assign`` takes.
         :param step: an int from -2**53 to 2**53, or a finite float; steps may come
@@ -195,11 +196,11 @@ class BaseView:
 
             exp['params'].assign(config)
 
-        :param value: a bool, int, float, str, datetime, None, or a list or tuple
-            of these. Its type may differ from the last. A path, a date, a UUID and a member of
-            an Enum are kept as their text, and a one-dimensional array of numbers as a list.
-            A dict is a batch: all its leaves are assigned, each to the path that its keys name
-            below this one, or none is. So is a dataclass instance, a named tuple,
+        :param value: a bool, int, float, str, datetime, None, a ``File``, or a list or tuple
+            of these but files. Its type may differ from the last. A path, a date, a UUID and a
+            member of an Enum are kept as their text, and a one-dimensional array of numbers as a
+            list. A dict is a batch: all its leaves are assigned, each to the path that its keys
+            name below this one, or none is. So is a dataclass instance, a named tuple,
             ``argparse.Namespace``, ``SimpleNamespace``, a configuration of attrs, pydantic or
             OmegaConf, any Mapping, and a list that holds one of these: there the names are
             the positions. Keys may be str, int or members of an Enum.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.showing import on_one_line
 from neptune_async._model.structures import Members, is_scalar, leaves_of, unfolded
 from neptune_async._model.values import (
@@ -17,7 +18,7 @@ from neptune_async._model.values import (
     checked_timestamp,
     content_of,
     is_time,
-    series_value,
+    loggable,
     set_member,
     shown_step,
 )
@@ -27,6 +28,7 @@ from neptune_async.exceptions import (
     InvalidTimestampError,
     UnsupportedValueError,
 )
+from neptune_async.files import File
 
 T = TypeVar('T')
 
@@ -106,7 +108,7 @@ def common_content(members: Sequence[Any]) -> Content:
 class Column:
     """Checked arguments of extend; None is automatic."""
 
-    values: Sequence[SeriesValue]
+    values: Sequence[SeriesValue | File | PendingFile]
     steps: array[float] | None
     timestamps: array[float] | None
 
@@ -132,7 +134,7 @@ def checked_column(values: object, steps: object, timestamps: object) -> Column:
     if kinds != {float}:
         if not kinds.isdisjoint(_COLLECTIONS):
             raise _nested(values)
-        column = [series_value(value) for value in column]
+        column = [loggable(value) for value in column]
     if len({content_of(value) for value in column}) > 1:
         raise UnsupportedValueError('extend got values of several types; a series holds one')
     checked_steps = checked_times = None
@@ -175,7 +177,7 @@ def repeatable(values: T) -> T | list[Any]:
     return [*values] if isinstance(values, Iterator) else values
 
 
-def log_line(step: float, timestamp: float, value: SeriesValue) -> str:
+def log_line(step: float, timestamp: float, value: object) -> str:
     """Return what echo prints of a point."""
     return f'log step={shown_step(step)}, timestamp={timestamp}, value={shown_value(value)}'
 
@@ -196,6 +198,12 @@ def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> N
         raise InvalidArgumentError(
             f'{argument} must be {", ".join(map(repr, choices))}, not {value!r}'
         )
+
+
+def check_limit(argument: str, limit: object, unit: str) -> None:
+    """:raises InvalidArgumentError: for what is no int from 1 on."""
+    if type(limit) is not int or limit < 1:
+        raise InvalidArgumentError(f'{argument} must be a positive number of {unit}, not {limit!r}')
 
 
 def checked_timeout(timeout: object) -> float | None:

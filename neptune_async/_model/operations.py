@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import Literal, TypeAlias
 
+from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.values import Content, SeriesValue
 from neptune_async.exceptions import Rejection
 
@@ -61,11 +62,20 @@ class CreateVariable:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Replace an atom's value."""
+    """Replace an atom's value.
+
+    :ivar value: encoded; a file that is not kept yet is as it is.
+    """
 
     variable_id: int
     content: Content
-    value: bytes
+    value: bytes | PendingFile
+
+    @property
+    def stored(self) -> bytes:
+        """The encoded value."""
+        assert isinstance(self.value, bytes), 'a file is kept before what refers to it is stored'
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ _OfVariable: TypeAlias = Assign | AddMembers | RemoveMembers | ResetMembers
 _OfPath: TypeAlias = Delete | Rewind
 Operation: TypeAlias = CreateVariable | _OfVariable | _OfPath
 
-TextPoint: TypeAlias = tuple[float, float, float, SeriesValue]
+TextPoint: TypeAlias = tuple[float, float, float, SeriesValue | PendingFile]
 """A point of a str or datetime series: key, step, timestamp, value."""
 
 
@@ -134,6 +144,11 @@ class Part:
     :ivar count: how many operations of the user the part holds, or held before
         some were rejected.
     :ivar rejections: of operations that were removed from the part.
+    :ivar files: the files that the operations and texts refer to, by SHA-256 in hexadecimal digits:
+        the content of a small one, which is kept in the same transaction; None of one that storage
+        must have already.
+    :ivar pending: the files that were not kept yet when the part was taken. Their copies are
+        removed once the part is stored.
     """
 
     experiment_id: int
@@ -144,6 +159,8 @@ class Part:
     texts: list[TextPoint] = field(default_factory=list)
     count: int = 0
     rejections: list[Rejection] = field(default_factory=list)
+    files: dict[str, bytes | None] = field(default_factory=dict)
+    pending: list[PendingFile] = field(default_factory=list)
 
     def concerns(self, variable_id: int | None) -> bool:
         """Whether a read of a variable has to wait for this part.

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from neptune_async._model.paths import normalise
 from neptune_async._model.showing import shortened
 from neptune_async.exceptions import InvalidPathError, UnsupportedValueError
+from neptune_async.files import File, FileReference, Histogram
 
 MAX_DEPTH = 100
 """How deep structures and lists may be nested."""
@@ -167,7 +168,7 @@ def _unfold(value: object) -> Callable[[Any], object] | None:
 @lru_cache(maxsize=1024)
 def _unfolding(kind: type) -> Callable[[Any], object] | None:
     """Return what unfolds values of a type; None if that is neither a structure nor a list."""
-    if issubclass(kind, (str, int, float, enum.Enum)):
+    if issubclass(kind, (str, int, float, enum.Enum, File, FileReference, Histogram)):
         return None
     omegaconf = sys.modules.get('omegaconf')
     if issubclass(kind, getattr(omegaconf, 'DictConfig', ())):

@@ -10,7 +10,8 @@ UTF-8 with two additions: an int beyond 64 bits is ``{"int": "0x1f..."}``, and a
 datetime is ``{"datetime": "2020-07-06T14:37:58+00:00"}``, with ``"fold": 1``
 where it is the second of two equal wall-clock times. Lone surrogates are kept,
 as three bytes each, and NaN and the infinities are written as Python's json
-module writes them.
+module writes them. A file is ``{"file": [name, media type, size, sha256]}``, and a histogram
+``{"histogram": [counts, edges, values that are not finite]}``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import re
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -28,15 +30,19 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.showing import shortened
 from neptune_async._model.structures import MAX_DEPTH, Members, enum_text, unfolded
 from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
+from neptune_async.files import File, FileReference, Histogram
 
 Scalar: TypeAlias = bool | int | float | str | datetime | None
-AtomValue: TypeAlias = 'Scalar | list[AtomValue]'
-SeriesValue: TypeAlias = float | str | datetime
+AtomValue: TypeAlias = 'Scalar | list[AtomValue] | FileReference'
+SeriesValue: TypeAlias = float | str | datetime | FileReference | Histogram
 SetMember: TypeAlias = bool | int | float | str
-Content: TypeAlias = Literal['bool', 'int', 'float', 'str', 'datetime', 'none', 'list']
+Content: TypeAlias = Literal[
+    'bool', 'int', 'float', 'str', 'datetime', 'none', 'list', 'file', 'histogram'
+]
 
 CONTENT_TYPES: dict[Content, type] = {
     'bool': bool,
@@ -46,19 +52,33 @@ CONTENT_TYPES: dict[Content, type] = {
     'datetime': datetime,
     'none': type(None),
     'list': list,
+    'file': File,
+    'histogram': Histogram,
 }
-_CONTENT_OF: dict[type, Content] = {kind: content for content, kind in CONTENT_TYPES.items()}
+IN_TEXTS = (str, datetime, FileReference, Histogram)
+"""What a series that is none of floats may hold."""
+_CONTENT_OF: dict[type, Content] = {
+    **{kind: content for content, kind in CONTENT_TYPES.items()},
+    PendingFile: 'file',
+    FileReference: 'file',
+}
 
 MAX_STEP = 2**53
 MAX_BYTES = 2**26
 """Bytes that an atom, a member of a set, or a text in a series may take as it is stored."""
 _SURE_LENGTH = (MAX_BYTES - len('""')) // len(r'\u0000')
 """Characters that a text may have, whatever they are: an escape of JSON is the longest."""
+_SHA256 = re.compile('[0-9a-f]{64}')
 
 
-def content_of(value: AtomValue) -> Content:
+def content_of(value: AtomValue | SeriesValue | File | PendingFile) -> Content:
     """Name the type of a value that one of the functions below has returned."""
     return _CONTENT_OF[type(value)]
+
+
+def assignable(value: object) -> AtomValue | File:
+    """Return what can be assigned: a file, or what ``atom_value`` returns."""
+    return value if isinstance(value, File) else atom_value(value)
 
 
 def atom_value(value: object) -> AtomValue:
@@ -82,12 +102,20 @@ def _atom_value(value: object, depth: int) -> AtomValue:
     if plain is _UNSUPPORTED:
         plain = _text(value)
     if plain is _UNSUPPORTED:
-        raise UnsupportedValueError(
-            f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, '
-            'datetime, None, a list of these, or neptune_async.stringified(config), which makes a '
-            'str of all else'
-        )
+        raise UnsupportedValueError(_no_atom(value))
     return plain
+
+
+def _no_atom(value: object) -> str:
+    if isinstance(value, File):
+        return 'a list cannot hold a File; assign each to a path of its own, with a dict'
+    if isinstance(value, Histogram):
+        return 'an atom cannot hold a Histogram; log it to a series'
+    return (
+        f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, datetime, '
+        'None, a File, a list of these but files, or neptune_async.stringified(config), which '
+        'makes a str of all else'
+    )
 
 
 def _items(value: object) -> Sequence[object] | None:
@@ -117,8 +145,13 @@ def _text(value: object) -> Any:
     return str(value) if isinstance(value, (PurePath, UUID)) else _UNSUPPORTED
 
 
+def loggable(value: object) -> SeriesValue | File:
+    """Return what can be logged: a file, or what ``series_value`` returns."""
+    return value if isinstance(value, File) else series_value(value)
+
+
 def series_value(value: object) -> SeriesValue:
-    """Return what a Series can hold: a float, a str or a datetime.
+    """Return what a Series can hold: a float, a str, a datetime or a histogram.
 
     :raises UnsupportedValueError: for any other value, and for a number that no
         float equals.
@@ -133,6 +166,8 @@ def series_value(value: object) -> SeriesValue:
         return plain
     if isinstance(plain, int):
         return _exact_float(plain)
+    if isinstance(value, Histogram):
+        return value
     if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and _may_be_a_number(value):
         try:
             converted = float(value)  # type: ignore[arg-type]  # hasattr is the check
@@ -144,7 +179,8 @@ def series_value(value: object) -> SeriesValue:
                 raise _no_float_equals(value)
             return converted
     raise UnsupportedValueError(
-        f'a series cannot hold {_described(value)}; log a number, a str or a datetime'
+        f'a series cannot hold {_described(value)}; log a number, a str, a datetime, a File or a '
+        'Histogram'
     )
 
 
@@ -211,7 +247,7 @@ def checked_timestamp(timestamp: object) -> float:
     )
 
 
-def encode(value: AtomValue) -> bytes:
+def encode(value: AtomValue | SeriesValue | PendingFile) -> bytes:
     """Return the stored form of a checked value, or of a list of checked values.
 
     :raises UnsupportedValueError: when it takes more than ``MAX_BYTES`` bytes.
@@ -220,6 +256,13 @@ def encode(value: AtomValue) -> bytes:
     if len(encoded) > MAX_BYTES:
         raise _over_limit(f'a value of {len(encoded):,} bytes')
     return encoded
+
+
+def size_of(value: object) -> int:
+    """Return about how many characters a value in a series takes as it is stored."""
+    if isinstance(value, str):
+        return len(value)
+    return 10 * (len(value.counts) + len(value.edges)) if isinstance(value, Histogram) else 50
 
 
 def encode_members(members: Iterable[SetMember]) -> tuple[bytes, ...]:
@@ -261,6 +304,13 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, datetime):
         tagged: dict[str, object] = {'datetime': value.isoformat()}
         return {**tagged, 'fold': 1} if value.fold else tagged
+    if isinstance(value, FileReference):
+        return {'file': [value.name, value.media_type, value.size, value.sha256]}
+    if isinstance(value, Histogram):
+        columns = [[*map(_shortened, each)] for each in (value.counts, value.edges)]
+        return {'histogram': [*columns, value.non_finite]}
+    if isinstance(value, PendingFile):
+        return {'staged': [value.path, value.name, value.media_type, value.staged_as]}
     # Beyond 64 bits as hex: CPython limits decimal conversion to 4,300 digits.
     if isinstance(value, int) and value.bit_length() > 64:
         return {'int': hex(value)}
@@ -270,7 +320,36 @@ def _tagged(value: Any) -> Any:
 def _untagged(tagged: dict[str, Any]) -> Any:
     if 'int' in tagged:
         return int(tagged['int'], 16)
+    if 'file' in tagged:
+        return _reference(*tagged['file'])
+    if 'histogram' in tagged:
+        counts, edges, non_finite = tagged['histogram']
+        return Histogram(counts=counts, edges=edges, non_finite=non_finite)
+    if 'staged' in tagged:
+        return PendingFile.staged(*tagged['staged'])
     return datetime_of(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+
+
+def _reference(name: object, media_type: object, size: object, sha256: object) -> FileReference:
+    if (
+        isinstance(name, str)
+        and isinstance(media_type, str)
+        and type(size) is int
+        and isinstance(sha256, str)
+        and _SHA256.fullmatch(sha256)
+    ):
+        return FileReference(name, media_type, size, sha256)
+    raise ValueError('it refers to no file')
+
+
+def _shortened(number: float) -> int | float:
+    """Return the int that equals a number, where there is one: it takes fewer characters."""
+    is_int = number.is_integer() and abs(number) <= MAX_STEP and (number or not _is_minus(number))
+    return int(number) if is_int else number
+
+
+def _is_minus(number: float) -> bool:
+    return math.copysign(1.0, number) < 0
 
 
 def datetime_of(text: str) -> datetime:

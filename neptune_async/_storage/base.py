@@ -24,8 +24,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.overviews import Buckets, Grid
-from neptune_async._storage.points import Points
+from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary
 from neptune_async.exceptions import Rejection, StorageFormatError
@@ -220,30 +221,6 @@ class Latest:
     damaged: dict[int, Damaged] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was found when a store was examined.
-
-    :ivar level: ``good``; ``note``, to be known; ``wrong``, to be put right.
-    :ivar what: for people to read.
-    :ivar remedy: what to do; empty if that is nothing.
-    """
-
-    level: Literal['good', 'note', 'wrong']
-    what: str
-    remedy: str = ''
-
-
-class Sink(Protocol):
-    """What takes the points of a series in, a piece at a time. It is called on any thread."""
-
-    def begin(self, count: int) -> None:
-        """Make room for so many points. What was taken before is forgotten."""
-
-    def take(self, points: Points) -> None:
-        """Take in the points that follow."""
-
-
 class VariableConflict(Exception):
     """Other processes made variables at paths that the batch makes variables at.
 
@@ -261,6 +238,17 @@ class StaleEpoch(Exception):
     def __init__(self, experiment_id: int) -> None:
         super().__init__(experiment_id)
         self.experiment_id = experiment_id
+
+
+class MissingFiles(Exception):
+    """The batch refers to files that are not kept.
+
+    :ivar missing: their SHA-256, in hexadecimal digits.
+    """
+
+    def __init__(self, missing: Collection[str]) -> None:
+        super().__init__(missing)
+        self.missing = missing
 
 
 class Storage(Protocol):
@@ -342,6 +330,7 @@ class Storage(Protocol):
             survives the death of the process, and the store decides when it is forced to disk.
         :raises VariableConflict: when a path has a variable of another id.
         :raises StaleEpoch: when a part's epoch is not the experiment's.
+        :raises MissingFiles: when a part refers to a file that is not kept, and does not bring it.
         """
 
     async def sync(self) -> None:
@@ -387,6 +376,21 @@ class Storage(Protocol):
         """Return the points of a series, at least those in a window. Steps and
         times that are not asked for may be left out. What is damaged takes no other point along.
         """
+
+    # ── Files ────────────────────────────────────────────────────────────────
+
+    async def keep_file(
+        self, sha256: str, size: int, source: bytes | Path, *, synced: bool = False
+    ) -> None:
+        """Keep the content of a file; one that is kept already is no fault.
+
+        :param sha256: of the content, in hexadecimal digits.
+        :param source: the content, or a file that has it, and that nobody changes.
+        :param synced: return only once it is on the disk.
+        """
+
+    async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
+        """Return bytes of a file from a position on, fewer at its end; None if it is not kept."""
 
     # ── Sessions ─────────────────────────────────────────────────────────────
 

@@ -27,11 +27,10 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
-from neptune_async._model.values import MAX_BYTES, MAX_STEP, decode, encode_points
+from neptune_async._model.values import IN_TEXTS, MAX_BYTES, MAX_STEP, decode, encode_points
 from neptune_async._storage.loaded_numpy import loaded_numpy
 from neptune_async._storage.points import Points, SeriesEnd, Stride, Values, never_decreases
 from neptune_async._storage.summaries import NO_POINTS, SeriesSummary, packed_summary, summarised
@@ -238,7 +237,7 @@ def _checked_stride(steps: Stride) -> Stride:
 
 
 def unpacked_values(form: str, stored: bytes, count: int) -> Values:
-    """Return the values of a chunk: an array of floats, or a list of str or datetime.
+    """Return the values of a chunk: an array of floats, or a list of the others.
 
     :raises ValueError: when the bytes are not what the form and the count say.
     """
@@ -248,8 +247,8 @@ def unpacked_values(form: str, stored: bytes, count: int) -> Values:
     values = decode(_inflated(stored, most) if form == 'json+zlib' else stored)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f'a column of {count} values holds something else')
-    if not all(isinstance(value, (str, datetime)) for value in values):
-        raise ValueError('a column of texts and datetimes holds something else')
+    if not all(isinstance(value, IN_TEXTS) for value in values):
+        raise ValueError('a column of texts, datetimes, files or histograms holds something else')
     return values
 
 

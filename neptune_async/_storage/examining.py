@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from neptune_async._storage.base import Finding
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.points import Points, never_decreases
 from neptune_async._storage.summaries import SeriesSummary, agree, summarised, unpacked_summary
 

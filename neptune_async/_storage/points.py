@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from neptune_async._model.operations import AUTOMATIC_STEP, POINT, POINT_FIELDS, variable_of
 from neptune_async._model.values import MAX_STEP
@@ -64,6 +64,16 @@ class Points:
             array('d', compress(self.times, chosen)),
             array('d', values) if isinstance(self.values, array) else [*values],
         )
+
+
+class Sink(Protocol):
+    """What takes the points of a series in, a piece at a time. It is called on any thread."""
+
+    def begin(self, count: int) -> None:
+        """Make room for so many points. What was taken before is forgotten."""
+
+    def take(self, points: Points) -> None:
+        """Take in the points that follow."""
 
 
 @dataclass(frozen=True, slots=True)

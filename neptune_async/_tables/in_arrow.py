@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from neptune_async._engine.reading.latest import Value
 from neptune_async._engine.reading.tables import Comparison, Curve
-from neptune_async._model.values import AtomValue, encode
+from neptune_async._model.values import AtomValue, SeriesValue, encode
 from neptune_async._storage.points import Points
 from neptune_async._tables.columns import (
     common_kind,
@@ -97,13 +97,18 @@ def _column(values: Sequence[Value]) -> pa.Array:
     return _texts([None if value is None else _json(value) for value in plain])
 
 
-def _json(value: AtomValue) -> str:
+def _json(value: AtomValue | SeriesValue) -> str:
     return encode(value).decode('utf-8', 'surrogatepass')
 
 
-def _texts(values: Iterable[str | datetime | None]) -> pa.Array:
-    texts = [value.isoformat() if isinstance(value, datetime) else value for value in values]
-    return _array(texts, pa.string())
+def _texts(values: Iterable[SeriesValue | None]) -> pa.Array:
+    return _array([None if value is None else _text(value) for value in values], pa.string())
+
+
+def _text(value: SeriesValue) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, str) else _json(value)
 
 
 def _array(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:

@@ -2,8 +2,9 @@
 
 In JSON a float that JSON does not have is ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``, a
 datetime is ISO 8601, and an int beyond 64 bits is ``{"int": "0x1f..."}``; what is read back
-has to be told the type. Inside a list, where nothing tells it, such a float is
-``{"float": "NaN"}``, and a datetime ``{"datetime": "2020-07-06T14:37:58+00:00"}``, with
+has to be told the type. A file is what refers to it, and a histogram its counts and edges, as
+stores have them (see ``neptune_async._model.values``). Inside a list, where nothing tells it, such
+a float is ``{"float": "NaN"}``, and a datetime ``{"datetime": "2020-07-06T14:37:58+00:00"}``, with
 ``"fold": 1`` where it is the second of two equal wall-clock times, as then anywhere.
 
 As plain text a str is itself, a datetime is ISO 8601, and all else is the JSON
@@ -12,12 +13,14 @@ that stores have (see ``neptune_async._model.values``).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from neptune_async._model.values import MAX_STEP, Content, datetime_of, decode, encode
+from neptune_async.files import FileReference, Histogram
 
 
 def jsonable(value: Any, *, nested: bool = False) -> Any:
@@ -31,6 +34,8 @@ def jsonable(value: Any, *, nested: bool = False) -> Any:
         return {'datetime': value.isoformat()} if nested else value.isoformat()
     if isinstance(value, int) and value.bit_length() > 64:
         return {'int': hex(value)}
+    if isinstance(value, (FileReference, Histogram)):
+        return json.loads(text_of(value))
     if isinstance(value, list):
         return [jsonable(item, nested=True) for item in value]
     return value
@@ -60,6 +65,8 @@ def _untagged(given: Any) -> Any:
         return float(given['float'])
     if 'int' in given:
         return int(given['int'], 16)
+    if 'file' in given or 'histogram' in given:
+        return decode(json.dumps(given).encode())
     return datetime_of(given['datetime']).replace(fold=given.get('fold', 0))
 
 

@@ -80,10 +80,15 @@ def _progress() -> Iterator[Callable[[Copied], None]]:
                 tasks[name],
                 total=copied.of,
                 completed=copied.variables,
-                description=f'{name}: {copied.points:,} points',
+                description=f'{name}: {_told(copied)}',
             )
 
         yield show
+
+
+def _told(copied: Copied) -> str:
+    files = f', {copied.bytes / 1e6:,.1f} MB of files' if copied.bytes else ''
+    return f'{copied.points:,} points{files}'
 
 
 class _Lines:
@@ -97,7 +102,6 @@ class _Lines:
             self._said = time.monotonic()
             name = on_one_line(copied.experiment)
             print(
-                f'{name}: {copied.variables:,} of {copied.of:,} variables, '
-                f'{copied.points:,} points',
+                f'{name}: {copied.variables:,} of {copied.of:,} variables, {_told(copied)}',
                 file=sys.stderr,
             )

@@ -18,7 +18,8 @@ from neptune_async._engine.reading.states import dead_sessions, states
 from neptune_async._engine.store import Store, opened
 from neptune_async._faces.querying import query
 from neptune_async._model.showing import harmless, on_one_line
-from neptune_async._storage.base import Examinable, Finding, Storage
+from neptune_async._storage.base import Examinable, Storage
+from neptune_async._storage.findings import Finding
 from neptune_async.cli import without_extras
 from neptune_async.cli.exit_codes import FAILED, OK, complain
 from neptune_async.cli.options import (

@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from postgres_server import PostgresServer
 
-from neptune_async import Experiment, delete_experiment, list_experiments
+from neptune_async import (
+    Experiment,
+    File,
+    Histogram,
+    StoredFile,
+    delete_experiment,
+    list_experiments,
+)
 from neptune_async._engine import copying
 from neptune_async._engine.copying import Copied, copy_experiments
 from neptune_async._engine.store import opened
@@ -49,6 +56,10 @@ def source(tmp_path: Path) -> str:
         exp['sets/numbers'].add(1.5, -0.0)
         exp['sets/empty'].add(1)
         exp['sets/empty'].remove(1)
+        exp['files/small'].assign(File(b'small'))
+        exp['files/large'].assign(File(bytes(300_000), name='large.bin'))
+        exp['files/series'].extend([File(b'%d' % n * (n * 50_000)) for n in range(3)])
+        exp['weights'].extend([Histogram([1.0, 2.0]), Histogram(counts=[1], edges=[-0.0, 0.5])])
     with Experiment('other', storage=path) as exp:
         exp['x'].log(1.0)
     return path
@@ -69,6 +80,7 @@ def contents(storage: str, name: str = 'all') -> dict[str, Any]:
     with Experiment(name, storage=storage, mode='read') as exp:
         paths = ['loss', 'many', 'says', 'when', 'sets/texts', 'sets/numbers', 'sets/empty', 'x']
         paths += [f'atoms/{atom}' for atom in ('int', 'none', 'list', 'zero', 'yes')]
+        paths += ['files/small', 'files/large', 'files/series', 'weights']
         for path in paths:
             if not exp[path].exists():
                 continue
@@ -84,6 +96,10 @@ def bits(value: Any) -> Any:
         return struct.pack('<d', value)
     if isinstance(value, (list, tuple)):
         return [*map(bits, value)]
+    if isinstance(value, StoredFile):
+        return value, value.bytes()
+    if isinstance(value, Histogram):
+        return bits([*value.counts, *value.edges])
     if isinstance(value, set):
         return {(type(member), bits(member)) for member in value}
     return type(value), value
@@ -93,12 +109,12 @@ def test_a_copy_of_a_copy_is_the_same_bit_for_bit(source: str, target: str, tmp_
     back = str(tmp_path / 'back.db')
     copied = copy_experiments(source, target)
     assert [(one.experiment, one.variables, one.of, one.points) for one in copied] == [
-        ('all', 12, 12, 100_015), ('other', 1, 1, 1),
+        ('all', 16, 16, 100_020), ('other', 1, 1, 1),
     ]  # fmt: skip
     copy_experiments(target, back)
     for name in ('all', 'other'):
         assert contents(source, name) == contents(target, name) == contents(back, name)
-    assert len(contents(source)) == 12
+    assert len(contents(source)) == 16
     assert list_experiments(back) == list_experiments(source)
 
 
@@ -162,7 +178,7 @@ def test_several_at_once_copy_everything_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(points) == 100_016
+    assert sum(points) == 100_021
     assert contents(source) == contents(target)
 
 
@@ -288,8 +304,8 @@ def test_a_terminal_sees_how_far_it_is(
         monkeypatch.setitem(sys.modules, 'rich.progress', None)
     assert syncing.sync(source, str(tmp_path / 'target.db')) == 0
     shown = terminal.getvalue()
-    assert ('all: 12 of 12 variables' in shown) != has_rich
-    assert ('all: 100,015 points' in shown) == has_rich
+    assert ('all: 16 of 16 variables' in shown) != has_rich
+    assert ('all: 100,020 points' in shown) == has_rich
 
 
 def test_it_works_without_any_extra(

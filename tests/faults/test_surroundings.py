@@ -194,7 +194,6 @@ class _Touches:
 
 
 @pytest.mark.failure('F48', 'a pickle that runs code, as a value in the store')
-@pytest.mark.failure('F47', 'not applicable: no files are stored, so none can be written elsewhere')
 def test_a_pickle_in_a_store_is_never_run(run: Run, store: Store) -> None:
     run("""
         from child import experiment

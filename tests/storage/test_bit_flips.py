@@ -33,8 +33,9 @@ from hypothesis import strategies as st
 
 from neptune_async import Experiment, compare, delete_experiment, fetch_metrics, list_experiments
 from neptune_async._engine.store import opened
-from neptune_async._storage.base import Examinable, Finding
+from neptune_async._storage.base import Examinable
 from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.sqlite import series
 from neptune_async.exceptions import (
     ExperimentNotFoundError,

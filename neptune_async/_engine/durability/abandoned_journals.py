@@ -18,6 +18,8 @@ from neptune_async._engine.durability.frames import (
     payloads,
     unlisted,
 )
+from neptune_async._engine.durability.temporary_folder import temporary_of
+from neptune_async._engine.storing.uploads import pending_in
 from neptune_async._model.operations import POINT_FIELDS, Batch, CreateVariable, Part
 from neptune_async._model.values import decode
 from neptune_async.exceptions import StorageFormatError
@@ -170,6 +172,9 @@ def _read(path: Path) -> tuple[int, Segment] | None:
         _read_operations(files_of(path.with_suffix(''))[1], part)
     except DECODING_ERRORS as error:
         raise StorageFormatError(f'the journal {path} is damaged: {error}') from error
+    for file in pending_in(part):
+        folder = path.parent.parent
+        file.look_in(folder, temporary_of(folder))
     part.points = _whole_points(points, known)
     creations = sum(isinstance(operation, CreateVariable) for operation in part.operations)
     part.count = len(part.points) // POINT_FIELDS + len(part.texts)

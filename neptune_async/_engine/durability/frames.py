@@ -22,6 +22,8 @@ from neptune_async._model.operations import (
     Rewind,
     Variable,
 )
+from neptune_async._model.pending_files import PendingFile
+from neptune_async._model.values import Content, decode, encode
 
 _HEAD = struct.Struct('<II')
 _MEMBER_OPERATIONS = {kind.__name__: kind for kind in (AddMembers, RemoveMembers)}
@@ -74,7 +76,9 @@ def listed(operation: Operation) -> list[Any]:
     if isinstance(operation, Rewind):
         return [kind, operation.path, operation.step]
     if isinstance(operation, Assign):
-        return [kind, operation.variable_id, operation.content, _text(operation.value)]
+        value = operation.value
+        stored = encode(value) if isinstance(value, PendingFile) else value
+        return [kind, operation.variable_id, operation.content, _text(stored)]
     members = [_text(member) for member in operation.members]
     if isinstance(operation, ResetMembers):
         return [kind, operation.variable_id, operation.content, members]
@@ -93,10 +97,15 @@ def unlisted(kind: str, *fields: Any) -> Operation:
     if kind == 'Rewind':
         return Rewind(*fields)
     if kind == 'Assign':
-        return Assign(fields[0], fields[1], _bytes(fields[2]))
+        return _assign(fields[0], fields[1], _bytes(fields[2]))
     if kind == 'ResetMembers':
         return ResetMembers(fields[0], fields[1], tuple(map(_bytes, fields[2])))
     return _MEMBER_OPERATIONS[kind](fields[0], tuple(map(_bytes, fields[1])))
+
+
+def _assign(variable_id: int, content: Content, stored: bytes) -> Assign:
+    value = decode(stored) if content == 'file' else None
+    return Assign(variable_id, content, value if isinstance(value, PendingFile) else stored)
 
 
 def _text(encoded: bytes) -> str:

@@ -19,18 +19,18 @@ from neptune_async._storage.base import (
     Examinable,
     ExperimentRecord,
     ExperimentSummary,
-    Finding,
     Latest,
     Need,
     Overview,
     Receipt,
     SeriesReading,
-    Sink,
     Storage,
     VariablesByExperiment,
     Window,
 )
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.overviews import Grid
+from neptune_async._storage.points import Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary
 
@@ -186,6 +186,20 @@ class OverlaidStorage:
         async with self._lock:
             overlay = await self._current()
             return {} if overlay is None else overlay.experiments
+
+    async def keep_file(
+        self, sha256: str, size: int, source: bytes | Path, *, synced: bool = False
+    ) -> None:
+        await self.below.keep_file(sha256, size, source, synced=synced)
+
+    async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
+        if self._overlay is not None:
+            async with self._lock:
+                if self._overlay is not None:
+                    content = await self._overlay.scratch.read_file(sha256, start, count)
+                    if content is not None:
+                        return content
+        return await self.below.read_file(sha256, start, count)
 
     # ── What one experiment has ──────────────────────────────────────────────
 

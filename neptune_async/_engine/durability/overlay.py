@@ -148,7 +148,7 @@ def _read(storage: Storage, path: Path) -> _Left:
     try:
         if path.suffix == '.journal':
             return _Left(path, segments=segments_of(path))
-        return _Left(path, batches=read_spill(path))
+        return _Left(path, batches=read_spill(path, storage.spill_folder))
     except FileNotFoundError:
         raise
     except (NeptuneAsyncError, OSError) as error:

@@ -12,12 +12,12 @@ from neptune_async._storage.base import (
     Latest,
     Overview,
     SeriesReading,
-    Sink,
     Storage,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.overviews import Grid
+from neptune_async._storage.points import Sink
 from neptune_async._storage.sqlite.scratch import ScratchStorage
 from neptune_async._storage.summaries import SeriesSummary
 

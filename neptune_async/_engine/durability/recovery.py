@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ from neptune_async._engine.durability.abandoned_journals import (
 )
 from neptune_async._engine.durability.spill_files import find_spills, read_spill
 from neptune_async._engine.durability.taking_in import is_wanted, store_batches, store_segments
+from neptune_async._engine.storing.uploads import discard_files
 from neptune_async._messenger import messenger
+from neptune_async._model.operations import Batch
 from neptune_async._storage.base import Storage
 from neptune_async.exceptions import NeptuneAsyncError, StorageError, StorageFormatError
 
@@ -158,7 +160,19 @@ class Recovery:
                 )  # fmt: skip
 
     async def _store_spill(self, path: Path) -> int:
-        return await store_batches(self._storage, read_spill(path))
+        batches = read_spill(path, self._storage.spill_folder)
+        count = await store_batches(self._storage, batches)
+        _discard_files(batches)
+        return count
 
     async def _store_journal(self, journal: AbandonedJournal) -> int:
-        return await store_segments(self._storage, journal.segments())
+        segments = journal.segments()
+        count = await store_segments(self._storage, segments)
+        _discard_files([segment.batch for segment in segments])
+        return count
+
+
+def _discard_files(batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        for part in batch.parts:
+            discard_files(part)

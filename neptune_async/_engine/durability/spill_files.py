@@ -4,6 +4,8 @@ A file begins with a line that says what it is. One frame follows (see ``frames`
 batches. A batch has its writer and number, so that storage takes it once, even if the file is read
 more than once.
 
+Files that are not kept yet are staged beside it (see ``pending_files``).
+
 A user who can write beside the store can also write to the store. But every user can write to the
 temporary folder of the system: files there that belong to another user are not read.
 """
@@ -11,13 +13,11 @@ temporary folder of the system: files there that belong to another user are not 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import stat
-import tempfile
 import uuid
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,16 @@ from neptune_async._engine.durability.frames import (
     payloads,
     unlisted,
 )
-from neptune_async._messenger import messenger
+from neptune_async._engine.durability.temporary_folder import (
+    is_own,
+    made_temporary,
+    temporary_of,
+)
+from neptune_async._engine.storing.uploads import pending_in
 from neptune_async._model.operations import Batch, Part
 from neptune_async._model.values import decode, encode_points
 from neptune_async._storage.chunks import little_endian
-from neptune_async.exceptions import StorageFormatError
+from neptune_async.exceptions import StorageFormatError, UnsupportedValueError
 
 _MAGIC = b'neptune_async spill 1\n'
 
@@ -44,11 +49,10 @@ def write_spill(folder: Path, batches: Sequence[Batch]) -> Path:
     :raises OSError: neither folder can be written to.
     """
     name = f'{uuid.uuid4().hex}.spill'
-    content = _MAGIC + frame(encode_points([[_listed(batch) for batch in batches]]))
     try:
-        return _write(folder, name, content)
+        return _write(folder, name, batches)
     except OSError:
-        return _write(_made_temporary(folder), name, content)
+        return _write(made_temporary(folder), name, batches)
 
 
 def find_spills(folder: Path) -> list[Path]:
@@ -60,9 +64,10 @@ def find_spills(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def read_spill(path: Path) -> list[Batch]:
+def read_spill(path: Path, folder: Path | None = None) -> list[Batch]:
     """Return the batches of a spill file.
 
+    :param folder: the folder of the store, if the file may be in the temporary one.
     :raises StorageFormatError: the file is damaged.
     """
     content = path.read_bytes()
@@ -71,63 +76,42 @@ def read_spill(path: Path) -> list[Batch]:
     try:
         (payload,) = payloads(content, len(_MAGIC))
         (batches,) = decode(payload)
-        return [_batch(*batch) for batch in batches]
+        found = [_batch(*batch) for batch in batches]
     except DECODING_ERRORS as error:
         raise StorageFormatError(
             f'the spill file {path} is damaged: {error}; it was left as it is'
         ) from error
-
-
-def _temporary(folder: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    # Users who share a store have each a folder of their own.
-    return Path(tempfile.gettempdir(), f'neptune_async-{_user() or 0}-{digest}')
-
-
-def _made_temporary(folder: Path) -> Path:
-    place = _temporary(folder)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_own(place, stat.S_ISDIR):
-        raise PermissionError(f'{place} is not a folder of the user')
-    return place
+    store = folder or path.parent
+    for batch in found:
+        for part in batch.parts:
+            for file in pending_in(part):
+                file.look_in(path.parent, store, temporary_of(store))
+    return found
 
 
 def _in_temporary(folder: Path) -> list[Path]:
-    place = _temporary(folder)
-    if _is_own(place, stat.S_ISDIR):
-        return [path for path in place.glob('*.spill') if _is_own(path, stat.S_ISREG)]
+    place = temporary_of(folder)
+    if is_own(place, stat.S_ISDIR):
+        return [path for path in place.glob('*.spill') if is_own(path, stat.S_ISREG)]
     return []
 
 
-def _is_own(path: Path, is_kind: Callable[[int], bool]) -> bool:
-    """Whether the file or folder at a path belongs to this user. If not, warn. If there is nothing
-    at the path, return False without a warning.
-    """
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return False
-    if is_kind(found.st_mode) and _user() in (None, found.st_uid):
-        return True
-    messenger.warning('%s is not used: somebody else may have put it there; delete it', path)
-    return False
-
-
-def _user() -> int | None:
-    # Windows has no numbers for users, but a temporary folder for each user.
-    return os.geteuid() if hasattr(os, 'geteuid') else None
-
-
-def _write(folder: Path, name: str, content: bytes) -> Path:
+def _write(folder: Path, name: str, batches: Sequence[Batch]) -> Path:
     # Beside the store, the umask decides who may write to a new folder. The temporary folder
     # exists already.
     folder.mkdir(parents=True, exist_ok=True)
+    for batch in batches:
+        for part in batch.parts:
+            for file in pending_in(part):
+                with suppress(UnsupportedValueError):  # it is rejected when the batch is stored
+                    file.stage(folder)
+    content = _MAGIC + frame(encode_points([[_listed(batch) for batch in batches]]))
     temporary, path = folder / f'{name}.part', folder / name
     try:
-        with temporary.open('wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open('wb') as spill:
+            spill.write(content)
+            spill.flush()
+            os.fsync(spill.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -144,6 +128,7 @@ def _listed(batch: Batch) -> list[Any]:
             [listed(operation) for operation in part.operations],
             base64.b64encode(little_endian(part.points).tobytes()).decode(),
             [list(text) for text in part.texts],
+            [[sha256, _base64(content)] for sha256, content in part.files.items()],
         ]
         for part in batch.parts
     ]
@@ -155,7 +140,13 @@ def _batch(writer: str, number: int, parts: list[Any]) -> Batch:
 
 
 def _part(
-    experiment_id: int, name: str, count: int, operations: list[Any], points: str, texts: list[Any]
+    experiment_id: int,
+    name: str,
+    count: int,
+    operations: list[Any],
+    points: str,
+    texts: list[Any],
+    files: list[Any],
 ) -> Part:
     return Part(
         experiment_id=experiment_id,
@@ -165,4 +156,13 @@ def _part(
         points=little_endian(array('d', base64.b64decode(points, validate=True))),
         texts=[(text[0], text[1], text[2], text[3]) for text in texts],
         count=count,
+        files={str(sha256): _bytes(content) for sha256, content in files},
     )
+
+
+def _base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _bytes(content: str | None) -> bytes | None:
+    return None if content is None else base64.b64decode(content, validate=True)

@@ -9,7 +9,7 @@ from neptune_async._engine.durability.journal import Journal
 from neptune_async._engine.lifecycle.closing import give_back
 from neptune_async._engine.lifecycle.experiments import not_found
 from neptune_async._engine.queueing.experiment_state import ExperimentState
-from neptune_async._engine.queueing.queue import Queue
+from neptune_async._engine.queueing.queue import DEFAULT_PENDING_BYTES, Queue
 from neptune_async._engine.storing.retries import attempt, found_or_made
 from neptune_async._engine.worker.worker import Worker
 from neptune_async._model import messages
@@ -27,11 +27,13 @@ class Options:
 
     :ivar flush_interval: seconds after which queued operations are stored.
     :ivar max_pending: how many operations may wait in memory.
+    :ivar max_pending_bytes: how many bytes the files that wait may have in memory.
     """
 
     flush_interval: float
     max_pending: int
     durability: Durability
+    max_pending_bytes: int = DEFAULT_PENDING_BYTES
 
 
 async def open_experiment(
@@ -67,8 +69,9 @@ async def _held(
 ) -> ExperimentState:
     if state is None:
         record = await _record(worker, name, mode)
-        queue = Queue(record.name, options.max_pending, worker)
+        queue = Queue(record.name, options.max_pending, worker, options.max_pending_bytes)
         state = ExperimentState(record, queue, worker.ids, options.flush_interval)
+        state.writes.folder = worker.storage.spill_folder
         worker.add(state)
     elif mode == 'create':
         raise messages.experiment_exists(state.name, worker.location)

@@ -24,6 +24,10 @@ limit by as much again, and raises beyond that. ``block`` is the same where the
 caller may not wait for room: on the worker's thread, say, or in ``on_error``."""
 
 
+DEFAULT_PENDING_BYTES = 2**28
+"""Bytes that the files that wait may have in memory, if nothing is said."""
+
+
 class Queue:
     """Operations in the order of the calls, filled by any thread, emptied by the worker.
 
@@ -39,6 +43,7 @@ class Queue:
         journal, what writes them to it before the lock is free again.
     :ivar mark: the length of ``points`` from which on a caller has to go
         through ``admit``: 0 while the worker rests or the queue is closed.
+    :ivar bytes: how many bytes the files that wait have in memory.
     :ivar counters: how many operations were taken, and how they ended.
     """
 
@@ -53,18 +58,27 @@ class Queue:
         '_make_journal',
         'append_point',
         'append_points',
+        'bytes',
         'counters',
         'lock',
         'mark',
         'max_pending',
+        'max_pending_bytes',
         'name',
         'points',
         'writing',
     )
 
-    def __init__(self, name: str, max_pending: int, consumer: Consumer) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_pending: int,
+        consumer: Consumer,
+        max_pending_bytes: int = DEFAULT_PENDING_BYTES,
+    ) -> None:
         self.name = name
         self.max_pending = max_pending
+        self.max_pending_bytes = max_pending_bytes
         self._consumer = consumer
         self._make_journal: Callable[[], Journal] | None = None
         self.reset()
@@ -79,6 +93,7 @@ class Queue:
         self._backlog = Backlog()
         self._alarm = Alarm(self._consumer, self.max_pending)
         self.counters = Counters()
+        self.bytes = 0
         self._full_reported = self._is_finished = False
         self.mark = 0
 
@@ -123,6 +138,11 @@ class Queue:
         if share is not None:
             self._buffer.put(share.operations, share.texts)
 
+    @property
+    def is_journaled(self) -> bool:
+        """Whether what is put is written to a journal before the call returns."""
+        return self._backlog.is_journaled
+
     def put_in_journal(self, operation: Operation) -> None:
         """Write to a journal what storage has already; the caller holds the lock."""
         if self._backlog.is_journaled:
@@ -149,9 +169,10 @@ class Queue:
 
     # ── The caller's side ────────────────────────────────────────────────────
 
-    def admit(self, count: int, policy: Policy) -> bool:
+    def admit(self, count: int, policy: Policy, size: int = 0) -> bool:
         """Make sure that there is room for operations, and that the worker will come for them.
 
+        :param size: bytes that their files have in memory.
         :param policy: what to do when there is none.
         :returns: False when they are to be dropped, and were counted as dropped.
         :raises QueueFullError: when there is no room, and the policy is 'raise'.
@@ -162,7 +183,7 @@ class Queue:
             if self._make_journal is not None and not self._backlog.is_journaled:
                 self._begin_journal_in_child(self._make_journal)
             has_room = not self._is_finished and (
-                self._has_room_for(count) or self._make_room(count, policy)
+                self._has_room_for(count, size) or self._make_room(count, policy, size)
             )
             # Once more: it may have waited for room until the end.
             if has_room and not self._is_finished:
@@ -177,20 +198,23 @@ class Queue:
         """Whether ``admit`` waits for room where there is none."""
         return policy == 'block' and may_wait_for_room()
 
-    def _has_room_for(self, count: int, limits: int = 1) -> bool:
+    def _has_room_for(self, count: int, size: int, limits: int = 1) -> bool:
         # One call may bring more than the limit; it has to wait for an empty queue only.
         waiting = self.in_memory
-        return waiting + count <= limits * self.max_pending or waiting == 0
+        fits = waiting + count <= limits * self.max_pending
+        if size and self.bytes:
+            fits = fits and self.bytes + size <= limits * self.max_pending_bytes
+        return fits or waiting == 0
 
-    def _make_room(self, count: int, policy: Policy) -> bool:
+    def _make_room(self, count: int, policy: Policy, size: int) -> bool:
         self._alarm.insist()
         waits = self.waits(policy)
         takes_more = policy in ('block', 'head-room') and not waits
-        if takes_more and self._has_room_for(count, limits=2):
+        if takes_more and self._has_room_for(count, size, limits=2):
             return True
         if waits:
             self._report_full('log waits until storage has taken some of them')
-            while not self._has_room_for(count):
+            while not self._has_room_for(count, size):
                 self._wait_for_room()
                 self._alarm.insist()
             return True
@@ -209,8 +233,9 @@ class Queue:
         else:
             remedy = "log less, raise max_pending, or choose overflow='block'"
         raise QueueFullError(
-            f'experiment {self.name!r}: {self.in_memory:,} operations wait for storage, the limit '
-            f'is max_pending={self.max_pending:,}; {remedy}'
+            f'experiment {self.name!r}: {self.in_memory:,} operations and {self.bytes:,} bytes of '
+            f'files wait for storage, the limits are max_pending={self.max_pending:,} and '
+            f'max_pending_bytes={self.max_pending_bytes:,}; {remedy}'
         )
 
     def _wait_for_room(self) -> None:
@@ -226,9 +251,9 @@ class Queue:
         if not self._full_reported:
             self._full_reported = True
             messenger.warning(
-                'experiment %r: %d operations wait for storage, the most that max_pending '
-                'allows; %s',
-                self.name, self.in_memory, consequence,
+                'experiment %r: %d operations and %d bytes of files wait for storage, the most '
+                'that max_pending and max_pending_bytes allow; %s',
+                self.name, self.in_memory, self.bytes, consequence,
             )  # fmt: skip
 
     def finish(self) -> None:
@@ -254,7 +279,8 @@ class Queue:
         if not self._alarm.is_awake:
             self.counters.note_arrival()
             self._alarm.wake()
-        if len(self) + count > self._alarm.hurry_at and not self._alarm.is_hurried:
+        are_many = len(self) + count > self._alarm.hurry_at or self._has_many_bytes
+        if are_many and not self._alarm.is_hurried:
             self._alarm.hurry()
         self._set_mark()
 
@@ -334,6 +360,17 @@ class Queue:
                 self._alarm.is_awake = False
                 self.mark = 0
 
+    def hold(self, size: int) -> None:
+        """Count bytes of files that were put; the caller holds the lock and has been admitted."""
+        self.bytes += size
+
+    def free(self, size: int) -> None:
+        """Count bytes of files as in memory no more."""
+        if size:
+            with self.lock:
+                self.bytes -= size
+                self._has_room.notify_all()
+
     def settle(self, count: int, rejected: int, *, spilled: bool = False) -> None:
         """Count taken operations as committed, and some of them as rejected.
 
@@ -370,6 +407,11 @@ class Queue:
         return self.pending - self.counters.spilled
 
     @property
+    def is_full(self) -> bool:
+        """Whether as much waits in memory as may."""
+        return self.in_memory >= self.max_pending or self.bytes >= self.max_pending_bytes
+
+    @property
     def hurry_at(self) -> int:
         """How many operations wake the worker before its interval is over."""
         return self._alarm.hurry_at
@@ -377,7 +419,12 @@ class Queue:
     @property
     def is_pressing(self) -> bool:
         """Whether so much waits in memory that the limit is near."""
-        return self._alarm.is_hurried or self.in_memory >= self.hurry_at
+        are_many = self.in_memory >= self.hurry_at or self._has_many_bytes
+        return self._alarm.is_hurried or are_many
+
+    @property
+    def _has_many_bytes(self) -> bool:
+        return self.bytes >= self.max_pending_bytes // 2
 
     def concerns(self, variable_id: int | None) -> bool:
         """Whether an operation that was not taken yet may concern a variable, or any if None."""

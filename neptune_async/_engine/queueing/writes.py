@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from neptune_async._engine.durability.temporary_folder import made_temporary
 from neptune_async._engine.queueing.queue import Policy, Queue
 from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.queueing.variables import Entry, Variables
+from neptune_async._messenger import messenger
 from neptune_async._model import messages
 from neptune_async._model.arguments import (
     Column,
@@ -40,18 +44,22 @@ from neptune_async._model.operations import (
     point_key,
 )
 from neptune_async._model.paths import is_at_or_below
+from neptune_async._model.pending_files import NotStaged, PendingFile
 from neptune_async._model.structures import is_scalar
 from neptune_async._model.values import (
+    AtomValue,
     Content,
-    atom_value,
+    SeriesValue,
+    assignable,
     checked_step,
     checked_timestamp,
     content_of,
     encode,
     encode_members,
-    series_value,
+    loggable,
 )
 from neptune_async.exceptions import NeptuneAsyncError
+from neptune_async.files import File
 
 T = TypeVar('T')
 Echo: TypeAlias = Callable[[str, str], None]
@@ -74,6 +82,8 @@ _EXTEND_POINTS = 2**14
 
 _Columns: TypeAlias = list[tuple[str, Column]]
 """By path, none of them empty."""
+_Leaves: TypeAlias = list[tuple[str, T]]
+"""By path."""
 
 
 class Writes:
@@ -84,6 +94,8 @@ class Writes:
     :ivar ids: where new variables get their ids from.
     :ivar next_steps: which number the next automatic step of each series will have, by path; None
         while nobody wants to know.
+    :ivar folder: where copies of files wait until they are kept; None for a store in memory, where
+        they wait in memory.
     """
 
     def __init__(self, name: str, queue: Queue, ids: VariableIds) -> None:
@@ -91,6 +103,7 @@ class Writes:
         self.is_closed = False
         self.ids = ids
         self.next_steps: dict[str, float] | None = None
+        self.folder: Path | None = None
         self._name = name
         self._queue = queue
 
@@ -108,30 +121,44 @@ class Writes:
         origin: Origin = PLAIN,
     ) -> None:
         """Append a value to a series, or each leaf of a dict to the series at its path."""
-        values = self._checked_leaves(path, value, series_value)
+        values = self._checked_leaves(path, value, loggable)
         checked = AUTOMATIC_STEP if step is None else self._checked(path, checked_step, step)
         when = None
         if timestamp is not None:
             when = self._checked(path, checked_timestamp, timestamp)
-        if not self._admitted(len(values), origin):
-            return
+        put = partial(self._put_points, step=checked, timestamp=when, origin=origin)
+        self._put_leaves(values, put)
+
+    def _put_points(
+        self,
+        values: _Leaves[SeriesValue | PendingFile],
+        size: int,
+        *,
+        step: float,
+        timestamp: float | None,
+        origin: Origin,
+    ) -> bool:
+        if not self._admitted(len(values), origin, size):
+            return False
         with self._queue.writing:
             contents = [(leaf, content_of(value)) for leaf, value in values]
             entries = self._entries_for('series', contents, 'log')
-            seconds = time.time() if when is None else when
+            seconds = time.time() if timestamp is None else timestamp
             floats: list[float] = []
             for entry, (_, value) in zip(entries, values, strict=True):
-                key = point_key(entry.known_id, when is not None)
+                key = point_key(entry.known_id, timestamp is not None)
                 if isinstance(value, float):
-                    floats += (key, checked, seconds, value)
+                    floats += (key, step, seconds, value)
                 else:
-                    self._queue.put_text((key, checked, seconds, value))
+                    self._queue.put_text((key, step, seconds, value))
             # One call for all: the worker then takes all or none of them.
             self._queue.put_points(array('d', floats).tobytes())
+            self._queue.hold(size)
             for leaf, value in values:
-                number = self._expected(leaf, checked)
+                number = self._expected(leaf, step)
                 if origin.echo:
                     origin.echo(leaf, log_line(number, seconds, value))
+            return True
 
     def extend(
         self,
@@ -167,7 +194,21 @@ class Writes:
 
     def _append(self, columns: _Columns, origin: Origin) -> bool:
         """Append columns to their series, all or none; False if they were dropped."""
-        if not self._admitted(sum(len(column.values) for _, column in columns), origin):
+        if not any(content == 'file' for _, content in _contents(columns)):
+            return self._put_columns(columns, 0, origin)
+
+        def put(files: _Leaves[Any], size: int) -> bool:
+            taken = iter([file for _, file in files])
+            own = [
+                (leaf, replace(column, values=[*islice(taken, len(column.values))]))
+                for leaf, column in columns
+            ]
+            return self._put_columns(own, size, origin)
+
+        return self._put_leaves([(leaf, v) for leaf, column in columns for v in column.values], put)
+
+    def _put_columns(self, columns: _Columns, size: int, origin: Origin) -> bool:
+        if not self._admitted(sum(len(column.values) for _, column in columns), origin, size):
             return False
         with self._queue.writing:
             entries = self._entries_for('series', _contents(columns), 'extend')
@@ -176,6 +217,7 @@ class Writes:
                 # The copies of a long column would take several times its room.
                 for piece in column.slices(_EXTEND_POINTS):
                     self._put_column(entry, piece, seconds)
+            self._queue.hold(size)
             return True
 
     def _put_column(self, entry: Entry, column: Column, seconds: float) -> None:
@@ -183,16 +225,16 @@ class Writes:
         key = point_key(entry.known_id, column.timestamps is not None)
         times = column.timestamps or array('d', [seconds]) * count
         steps = column.steps or array('d', [AUTOMATIC_STEP]) * count
+        values: Sequence[Any] = column.values
         if entry.content == 'float':
             points = array('d', bytes(8 * POINT_FIELDS * count))
             points[0::POINT_FIELDS] = array('d', [key]) * count
             points[1::POINT_FIELDS] = steps
             points[2::POINT_FIELDS] = times
-            values: Any = column.values
             points[3::POINT_FIELDS] = array('d', values)
             self._queue.put_points(points.tobytes())
         else:
-            for point in zip([key] * count, steps, times, column.values, strict=True):
+            for point in zip([key] * count, steps, times, values, strict=True):
                 self._queue.put_text(point)
         if self.next_steps is not None:
             for step in steps:
@@ -200,19 +242,29 @@ class Writes:
 
     def assign(self, path: str, value: object, origin: Origin = PLAIN) -> None:
         """Replace the value of an atom, or of each atom that a leaf of a dict is at."""
-        values = self._checked_leaves(path, value, atom_value, splits_lists=True)
-        encoded = [self._checked(leaf, encode, value) for leaf, value in values]
-        if not self._admitted(len(values), origin):
-            return
+        values = self._checked_leaves(path, value, assignable, splits_lists=True)
+        self._put_leaves(values, partial(self._put_assigns, origin=origin))
+
+    def _put_assigns(
+        self, values: _Leaves[AtomValue | PendingFile], size: int, *, origin: Origin
+    ) -> bool:
+        encoded = [
+            value if isinstance(value, PendingFile) else self._checked(leaf, encode, value)
+            for leaf, value in values
+        ]
+        if not self._admitted(len(values), origin, size):
+            return False
         with self._queue.writing:
             contents = [(leaf, content_of(value)) for leaf, value in values]
             entries = self._entries_for('atom', contents, 'assign')
             for entry, (_, value), stored in zip(entries, values, encoded, strict=True):
                 entry.content = content_of(value)
                 self._queue.put_operation(Assign(entry.known_id, entry.content, stored))
+            self._queue.hold(size)
             if origin.echo:
                 for leaf, value in values:
                     origin.echo(leaf, f'assign {shown_value(value)}')
+            return True
 
     def add(self, path: str, values: Sequence[object], origin: Origin = PLAIN) -> None:
         """Add members to a set, or those of each leaf of a dict to the set at its path."""
@@ -323,9 +375,60 @@ class Writes:
         except NeptuneAsyncError as error:
             raise messages.located(error, self._name, path) from None
 
-    def _admitted(self, count: int, origin: Origin) -> bool:
+    def _put_leaves(self, values: _Leaves[Any], put: Callable[[_Leaves[Any], int], bool]) -> bool:
+        """Put values into the queue, with each file as it is now; False if they were dropped.
+
+        :param put: takes the values, and how many bytes their files have in memory.
+        """
+        if not any(isinstance(value, File) for _, value in values):
+            return put(values, 0)
         self.require_open()
-        return self._queue.admit(count, origin.policy)
+        taken: _Leaves[Any] = []
+        is_put = False
+        try:
+            for leaf, value in values:
+                is_file = isinstance(value, File)
+                taken.append((leaf, self._taken(leaf, value) if is_file else value))
+            is_put = put(taken, sum(_memory_of(value) for _, value in taken))
+        finally:
+            if not is_put:
+                for _, value in taken:
+                    if isinstance(value, PendingFile):
+                        value.discard()
+        return is_put
+
+    def _taken(self, path: str, file: File) -> PendingFile:
+        """Return a file as it is now, and with a journal, where the death of the process does not
+        reach it.
+        """
+        pending: PendingFile = self._checked(path, partial(PendingFile.of, path), file)
+        if self.folder is None:
+            self._checked(path, PendingFile.load, pending)
+        elif pending.is_outside or self._queue.is_journaled:
+            self._checked(path, partial(self._stage, folder=self.folder), pending)
+        return pending
+
+    def _stage(self, pending: PendingFile, folder: Path) -> None:
+        try:
+            pending.stage(folder)
+            return
+        except NotStaged as error:
+            why = error
+        # A full disk must not stop the program.
+        try:
+            pending.stage(made_temporary(folder))
+        except (NotStaged, OSError):
+            pending.load()
+            if self._queue.is_journaled:
+                messenger.warning(
+                    'experiment %r: the file of %s cannot be staged (%s); it survives the death '
+                    'of the process only once it is stored',
+                    self._name, pending.path, why,
+                )  # fmt: skip
+
+    def _admitted(self, count: int, origin: Origin, size: int = 0) -> bool:
+        self.require_open()
+        return self._queue.admit(count, origin.policy, size)
 
     def require_open(self) -> None:
         """:raises ExperimentClosedError: when it was closed."""
@@ -371,6 +474,10 @@ class Writes:
         self._queue.write_journal()
         for entry, variable_id in new.values():
             self.variables.announce(entry, variable_id)
+
+
+def _memory_of(value: object) -> int:
+    return value.memory if isinstance(value, PendingFile) else 0
 
 
 def _contents(columns: _Columns) -> list[tuple[str, Content]]:

@@ -10,8 +10,9 @@ from neptune_async._model import messages
 from neptune_async._model.operations import Variable
 from neptune_async._model.values import AtomValue, SetMember
 from neptune_async._storage.base import Damaged, Latest
+from neptune_async.files import Histogram
 
-Value: TypeAlias = 'AtomValue | set[SetMember]'
+Value: TypeAlias = 'AtomValue | Histogram | set[SetMember]'
 """What a variable holds: of a series, the last value."""
 
 

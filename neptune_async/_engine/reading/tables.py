@@ -26,12 +26,11 @@ from neptune_async._model.values import Content
 from neptune_async._storage.base import (
     ExperimentSummary,
     SeriesReading,
-    Sink,
     Span,
     VariablesByExperiment,
     Window,
 )
-from neptune_async._storage.points import Points, concatenated
+from neptune_async._storage.points import Points, Sink, concatenated
 from neptune_async.exceptions import StorageFormatError
 
 SeriesContent: TypeAlias = Literal['float', 'str', 'datetime']

@@ -7,10 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 from neptune_async._engine.storing.retries import attempt
+from neptune_async._engine.storing.uploads import keep_again, keep_files
 from neptune_async._messenger import messenger
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch, CreateVariable, Part
-from neptune_async._storage.base import Receipt, Storage, VariableConflict
+from neptune_async._storage.base import MissingFiles, Receipt, Storage, VariableConflict
 from neptune_async.exceptions import Rejection
 
 _MOST_TOLD = 100
@@ -74,13 +75,18 @@ async def stored(storage: Storage, batch: Batch, renames: Renames | None = None)
     :param renames: those of the batches before it, if it may name the same variables.
     """
     renames = renames or Renames()
+    await attempt(keep_files, storage, batch)
     write = partial(storage.write, careful=True)
     while True:
         try:
-            return await attempt(write, batch)
+            receipt = await attempt(write, batch)
         except VariableConflict as conflict:
             for part in batch.parts:
                 renames.resolve(part, conflict)
+        except MissingFiles as error:
+            await keep_again(storage, batch, error.missing)
+        else:
+            return receipt
 
 
 def count_of(batch: Batch) -> int:

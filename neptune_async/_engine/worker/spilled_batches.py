@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from neptune_async._engine.durability.spill_files import read_spill, write_spill
 from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._engine.storing.batches import Renames, count_of
+from neptune_async._engine.storing.uploads import (
+    discard_files,
+    keep_again,
+    keep_files,
+    pending_in,
+)
 from neptune_async._engine.worker.sent_batch import SentBatch
-from neptune_async._storage.base import Storage, VariableConflict
+from neptune_async._model.pending_files import PendingFile
+from neptune_async._storage.base import MissingFiles, Storage, VariableConflict
 from neptune_async.exceptions import Rejection, StorageError, StorageFormatError
 
 
@@ -36,8 +44,11 @@ class SpilledBatches:
     ) -> None:
         self.path: Path | None = None
         self._sents = [sent for sent in (*ahead, *taken) if sent.batch.parts]
+        self._folder: Path | None = None
         self._fault: OSError | None = None
         self._is_refused = False
+        # The files that the batches brought: they go when the spill file goes.
+        self._staged: list[PendingFile] = []
         self._states: dict[str, ExperimentState] = {}
         self._identities = [(sent.batch.writer, sent.batch.number) for sent in self._sents]
         # For each experiment: how many operations are settled when the batches are stored.
@@ -57,17 +68,29 @@ class SpilledBatches:
 
         :param folder: where spill files are; None if the store is in memory: there is no file then.
         """
+        self._folder = folder
         if folder is None:
             return
+        held = self._bytes_held()
         try:
             self.path = write_spill(folder, [sent.batch for sent in self._sents])
         except OSError as error:
             self._fault = error
             return
+        for name, size in held.items():
+            self._states[name].queue.free(size)
         self._sents = []
         self._release()
         for name, count in self._counts.items():
             self._states[name].queue.spill(count)
+
+    def _bytes_held(self) -> Counter[str]:
+        """Return how many bytes the files of each experiment have in memory."""
+        held: Counter[str] = Counter()
+        for sent in self._sents:
+            for part in sent.batch.parts:
+                held[part.name] += sum(file.memory for file in pending_in(part))
+        return held
 
     async def store(self, storage: Storage, renames: Renames) -> None:
         """Store the batches and settle them. Reject what storage can never take.
@@ -79,8 +102,14 @@ class SpilledBatches:
             own = [rejection for rejection in rejections if rejection.experiment == name]
             self._states[name].settle(count, own, spilled=self.path is not None)
         self._release()
-        if self.path is not None and not self._is_refused:
+        if self.path is None:
+            for sent in self._sents:
+                for part in sent.batch.parts:
+                    self._states[part.name].queue.free(discard_files(part))
+        elif not self._is_refused:
             self.path.unlink(missing_ok=True)
+            for file in self._staged:
+                file.discard()
 
     def why_in_memory(self, location: str, why: object) -> str:
         """Return the reason why there is no file."""
@@ -103,11 +132,14 @@ class SpilledBatches:
             return self._refused(str(error))
         rejections: list[Rejection] = []
         for sent in sents:
+            await keep_files(storage, sent.batch, synced=sent.is_synced)
             while True:
                 try:
                     receipt = await storage.write(sent.batch, careful=True, synced=sent.is_synced)
                 except VariableConflict as conflict:
                     sent.give_way(conflict, renames)
+                except MissingFiles as error:
+                    await keep_again(storage, sent.batch, error.missing)
                 except StorageError:
                     raise
                 except Exception as error:  # a bad batch must not end the worker
@@ -116,12 +148,13 @@ class SpilledBatches:
                     break
             sent.adopt(receipt)
             rejections += receipt.rejections
+            self._staged += [file for part in sent.batch.parts for file in part.pending]
         return rejections
 
     def _read(self) -> list[SentBatch]:
         if self.path is None:
             return self._sents
-        return [SentBatch(batch, self._states) for batch in read_spill(self.path)]
+        return [SentBatch(batch, self._states) for batch in read_spill(self.path, self._folder)]
 
     def _refused(self, reason: str) -> list[Rejection]:
         """Give up the batches, and return the rejections that report it. Their file stays."""

@@ -17,6 +17,7 @@ from neptune_async._engine.queueing.locks import is_held_here, locks_of_threadin
 from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.storing.batches import refused_whole
 from neptune_async._engine.storing.retries import Patience, attempt
+from neptune_async._engine.storing.uploads import discard_files, keep_again, keep_files
 from neptune_async._engine.worker.connection import TIDY_SECONDS, Connection
 from neptune_async._engine.worker.faults import Faults
 from neptune_async._engine.worker.heartbeats import AT_REST, WITH_A_FLUSH, Heartbeats
@@ -32,7 +33,14 @@ from neptune_async._messenger import is_own_thread, messenger
 from neptune_async._model import messages
 from neptune_async._model.operations import Batch
 from neptune_async._patching import late_patch
-from neptune_async._storage.base import Changed, Receipt, StaleEpoch, Storage, VariableConflict
+from neptune_async._storage.base import (
+    Changed,
+    MissingFiles,
+    Receipt,
+    StaleEpoch,
+    Storage,
+    VariableConflict,
+)
 from neptune_async._storage.forking import FORK_GUARD, leak
 from neptune_async.exceptions import StorageBusyError, StorageError, WorkerThreadError
 
@@ -294,7 +302,7 @@ class Worker:
 
     async def drain(self, state: ExperimentState) -> None:
         """Return once the queue of an experiment is below its limit."""
-        while state.queue.in_memory >= state.queue.max_pending and not self._stops:
+        while state.queue.is_full and not self._stops:
             self._rouse(True)
             await self._progress.wait()
 
@@ -414,11 +422,14 @@ class Worker:
                 await self._outbox.store_spilled(self._step)
                 receipt = Receipt()
                 if sent.batch.parts:
+                    await keep_files(self.storage, sent.batch, synced=sent.is_synced)
                     receipt = await self.storage.write(
                         sent.batch, careful=careful, synced=sent.is_synced
                     )
             except VariableConflict as conflict:
                 sent.give_way(conflict, self._outbox.renames)
+            except MissingFiles as error:
+                await keep_again(self.storage, sent.batch, error.missing)
             except StaleEpoch as stale:
                 sent.bring_variables(stale.experiment_id)
             except StorageBusyError as error:
@@ -462,6 +473,7 @@ class Worker:
         for part in sent.batch.parts:
             state = sent.states[part.name]
             state.settle(part.count, [r for r in receipt.rejections if r.experiment == part.name])
+            state.queue.free(discard_files(part))
             state.queue.release(sent.batch.writer, sent.batch.number)
         self._step()
 

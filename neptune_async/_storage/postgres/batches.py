@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import asyncpg
 
 from neptune_async._model.operations import Batch, CreateVariable, Delete, Operation, Part, Rewind
 from neptune_async._storage.base import ExperimentRecord, Receipt
-from neptune_async._storage.postgres import experiments
+from neptune_async._storage.postgres import experiments, files
 from neptune_async._storage.postgres.faults import BatchIsStored, OperationFault, translated
 from neptune_async._storage.postgres.summarising import summarise
 from neptune_async._storage.postgres.writing import OperationRows, PointRows, point_rows
@@ -102,6 +102,7 @@ class Batches:
         sendings.sort(key=lambda sending: sending.experiment.id)
         if careful:
             async with _transaction(connection, forced):
+                await files.bring(connection, _files(sendings))
                 for sending in sendings:
                     await _write_carefully(connection, sending, receipt)
         else:
@@ -170,8 +171,11 @@ async def _write(
         if rejections:
             later.append((_REJECT, _rejecting(sending, rejections)))
     statements = [_joined(calls[n : n + _PARTS]) for n in range(0, len(calls), _PARTS)]
-    is_one = len(statements) == 1 and not later and not forced
+    brought = _files(sendings)
+    is_one = len(statements) == 1 and not later and not forced and not brought
     async with nullcontext() if is_one else _transaction(connection, forced):
+        if brought:
+            await files.bring(connection, brought)
         epochs = [
             epoch
             for statement, args in statements
@@ -181,6 +185,10 @@ async def _write(
             await connection.execute(statement, *args)
     for sending, epoch in zip(sendings, epochs, strict=True):
         _note(receipt, sending, epoch)
+
+
+def _files(sendings: Iterable[_Sending]) -> dict[str, bytes | None]:
+    return {sha256: item for s in sendings for sha256, item in s.part.files.items()}
 
 
 def _joined(calls: Sequence[tuple[str, tuple[Any, ...]]]) -> tuple[str, list[Any]]:

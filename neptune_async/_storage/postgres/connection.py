@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import anyio
 import asyncpg
 
+from neptune_async._storage.base import MissingFiles
 from neptune_async._storage.postgres.faults import TIMEOUTS, BatchIsStored, translated
 from neptune_async._storage.postgres.url import Address
 from neptune_async.exceptions import InvalidStorageError, NeptuneAsyncError, StorageError
@@ -51,7 +52,7 @@ class Server:
         async with self._lock:
             try:
                 return await function(await self._connected(), *args, **kwargs)
-            except BatchIsStored:
+            except (BatchIsStored, MissingFiles):
                 raise
             except BaseException as error:
                 # After these the connection is as it was before.

@@ -13,13 +13,14 @@ import anyio
 import asyncpg
 
 from neptune_async._model.operations import Variable
-from neptune_async._storage.base import Damaged, Finding
+from neptune_async._storage.base import Damaged
 from neptune_async._storage.examining import (
     SHOWN,
     checked_against_points,
     faults_told,
     rejections,
 )
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.points import Points, expanded
 from neptune_async._storage.postgres.opening import SCHEMA_VERSION, grant, may_write
 from neptune_async._storage.postgres.reading import points_of

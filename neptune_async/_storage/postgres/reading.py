@@ -11,8 +11,8 @@ import asyncpg
 
 from neptune_async._model.operations import Variable
 from neptune_async._model.values import Content, datetime_of, decode
-from neptune_async._storage.base import Damaged, SeriesReading, Sink, Window
-from neptune_async._storage.points import Points, Stride, Values
+from neptune_async._storage.base import Damaged, SeriesReading, Window
+from neptune_async._storage.points import Points, Sink, Stride, Values
 
 _COLUMNS = 'v.id, v.path, v.container, v.content'
 _VARIABLES = f'SELECT {_COLUMNS} FROM variables v WHERE v.experiment_id = $1'

@@ -1,7 +1,8 @@
 -- The schema of a store, version 1. What the columns hold is told in __init__.py.
 --
 -- Every key begins with the id of an experiment, but for those of the list of experiments: the
--- rows of one experiment can be kept on one machine of a cluster. There is no sequence, and no lock
+-- rows of one experiment can be kept on one machine of a cluster. Files have none: experiments share
+-- them. There is no sequence, and no lock
 -- that all experiments share. Arrays are kept out of pglz, which takes longer than it saves.
 
 CREATE TABLE store (version integer NOT NULL);
@@ -82,6 +83,20 @@ ALTER TABLE chunks
     ALTER COLUMN steps SET STORAGE EXTERNAL,
     ALTER COLUMN times SET STORAGE EXTERNAL,
     ALTER COLUMN "values" SET STORAGE EXTERNAL;
+
+CREATE TABLE files (
+    sha256 bytea PRIMARY KEY,
+    size bigint NOT NULL
+);
+
+CREATE TABLE file_pieces (
+    sha256 bytea NOT NULL,
+    number integer NOT NULL,
+    content bytea NOT NULL,
+    PRIMARY KEY (sha256, number)
+);
+
+ALTER TABLE file_pieces ALTER COLUMN content SET STORAGE EXTERNAL;
 
 CREATE TABLE sessions (
     experiment_id bigint NOT NULL,

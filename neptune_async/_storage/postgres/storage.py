@@ -14,20 +14,20 @@ from neptune_async._storage.base import (
     Damaged,
     ExperimentRecord,
     ExperimentSummary,
-    Finding,
     Latest,
     Need,
     Overview,
     Receipt,
     SeriesReading,
-    Sink,
     StaleEpoch,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.overviews import Grid
-from neptune_async._storage.postgres import bulk, experiments, health, overviews, reading
+from neptune_async._storage.points import Sink
+from neptune_async._storage.postgres import bulk, experiments, files, health, overviews, reading
 from neptune_async._storage.postgres import sessions as rows_of_sessions
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
@@ -196,6 +196,21 @@ class PostgresStorage:
 
     async def stream_series(self, experiment_id: int, path: str, sink: Sink) -> Variable | None:
         return await self._open_server.run(reading.stream_series, experiment_id, path, sink)
+
+    # ── Files ────────────────────────────────────────────────────────────────
+
+    async def keep_file(
+        self,
+        sha256: str,
+        size: int,
+        source: bytes | Path,
+        *,
+        synced: bool = False,  # noqa: ARG002  # the commit that refers to it comes after it
+    ) -> None:
+        await self._open_server.run(files.keep, sha256, size, source)
+
+    async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
+        return await self._open_server.run(files.read, sha256, start, count)
 
     # ── Sessions ─────────────────────────────────────────────────────────────
 

@@ -21,7 +21,7 @@ from neptune_async._model.operations import (
     Rewind,
     point_key,
 )
-from neptune_async._model.values import AtomValue, encode
+from neptune_async._model.values import AtomValue, encode, size_of
 from neptune_async._storage.points import (
     Columns,
     all_automatic,
@@ -77,7 +77,7 @@ class OperationRows:
             self._row(kind, v.id, path=v.path, container=v.container, content=v.content)
         elif isinstance(operation, Assign):
             self._row(
-                kind, operation.variable_id, content=operation.content, payload=operation.value
+                kind, operation.variable_id, content=operation.content, payload=operation.stored
             )
         elif isinstance(operation, Delete):
             self._row(kind, path=operation.path)
@@ -221,7 +221,7 @@ def _pieces(part: Part) -> Iterator[tuple[int, Columns]]:
     for variable_id, columns in text_columns_by_variable(part.texts):
         start = characters = 0
         for stop, value in enumerate(columns.values, 1):
-            characters += len(value) if isinstance(value, str) else 0
+            characters += size_of(value)
             if characters >= _STATEMENT_CHARACTERS or stop == len(columns.values):
                 yield variable_id, _cut(columns, start, stop)
                 start, characters = stop, 0
@@ -239,11 +239,12 @@ def _cut(columns: Columns, start: int, stop: int) -> Columns:
 
 
 def _plain_text(value: object) -> str | None:
-    """Return a text or a datetime as a text of the server's; None if that could not hold it."""
+    """Return a text or a datetime as a text of the server's; None if that could not hold it, and
+    of all else.
+    """
     if isinstance(value, datetime):
         return None if value.fold else value.isoformat()
-    assert isinstance(value, str)
-    if '\0' in value:
+    if not isinstance(value, str) or '\0' in value:
         return None
     try:
         value.encode()

@@ -10,9 +10,9 @@ of ``schema.sql``, as they are there, and no others: a file with more is refused
 ``variables``
     One row a variable: the experiment, the path, the container (``atom``,
     ``series`` or ``set``) and the type of the content (``bool``, ``int``,
-    ``float``, ``str``, ``datetime``, ``none`` or ``list``). ``crc32`` is that of the variable's
-    and the experiment's id as int64, little endian, and of path, container and content in UTF-8
-    with a zero byte between them.
+    ``float``, ``str``, ``datetime``, ``none``, ``list``, ``file`` or ``histogram``). ``crc32`` is
+    that of the variable's and the experiment's id as int64, little endian, and of path, container
+    and content in UTF-8 with a zero byte between them.
 ``atoms``, ``members``
     The value of an atom, the members of a set: JSON in UTF-8, as
     ``neptune_async._model.values`` tells. ``crc32`` is that of the variable's id as int64,
@@ -34,9 +34,13 @@ of ``schema.sql``, as they are there, and no others: a file with more is refused
     a row a flush. Form ``f8``: four float64 a point, little endian: twice the
     variable's id (plus one where the user gave the timestamp), the step (NaN:
     one more than the largest before it), the timestamp, the value. Form
-    ``json``: a list of such points whose values are str or datetime. ``crc32``
+    ``json``: a list of such points whose values are str, datetime, file or histogram. ``crc32``
     is that of the points and, behind them, of the JSON list, without spaces, of
     ``experiment_id``, ``form`` and ``count``.
+``files``
+    The content of files, by its SHA-256, once however often it is referred to. Where ``content``
+    is NULL, it is in the folder with the name of the store and ``.files`` behind it, as
+    ``ab/abcd...`` by the hexadecimal digits: copy the folder together with the store.
 ``writers``
     The last batch of each process that wrote, so that a batch that is sent
     twice is stored once; and of each fork the experiment that it made, likewise.

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neptune_async._storage.base import Finding
 from neptune_async._storage.chunks import Chunk
 from neptune_async._storage.examining import (
     SHOWN,
@@ -17,6 +16,7 @@ from neptune_async._storage.examining import (
     faults_told,
     rejections,
 )
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.sqlite.checkpoint import WARN_BYTES
 from neptune_async._storage.sqlite.checksums import (
     EXPERIMENT_COLUMNS,

@@ -8,12 +8,11 @@ import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from neptune_async._model.operations import POINT_FIELDS, Variable
-from neptune_async._model.values import decode, encode
+from neptune_async._model.values import IN_TEXTS, decode, encode
 from neptune_async._storage.chunks import Chunk, checksum, head_checksum, little_endian, unpacked
 from neptune_async._storage.points import (
     Points,
@@ -212,7 +211,7 @@ def log_checksum(experiment_id: int, form: str, count: int, crc32: int) -> int:
 def decoded_log_row(
     experiment_id: int, row_id: int, form: str, count: int, crc32: int, stored: bytes
 ) -> array[float] | list[Any]:
-    """Return the points of a log row: interleaved floats, or rows with a text or datetime."""
+    """Return the points of a log row: interleaved floats, or rows with other values."""
     try:
         if log_checksum(experiment_id, form, count, zlib.crc32(stored)) != crc32:
             raise ValueError('its checksum differs')
@@ -234,7 +233,7 @@ def _is_text_point(point: Any) -> bool:
         isinstance(point, list)
         and [type(field) for field in point[:3]] == [float, float, float]
         and len(point) == POINT_FIELDS
-        and isinstance(point[3], (str, datetime))
+        and isinstance(point[3], IN_TEXTS)
     )
 
 

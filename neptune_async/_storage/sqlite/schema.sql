@@ -67,6 +67,12 @@ CREATE TABLE chunks (
     UNIQUE (variable_id, first)
 );
 
+CREATE TABLE files (
+    sha256 BLOB PRIMARY KEY,
+    size INTEGER NOT NULL,
+    content BLOB
+);
+
 CREATE TABLE writers (
     id BLOB PRIMARY KEY,
     last_batch INTEGER NOT NULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from neptune_async._storage.base import Rows
 from neptune_async._storage.sqlite.experiments import insert_experiment
@@ -17,6 +18,7 @@ class ScratchStorage(SQLiteStorage):
 
     def __init__(self) -> None:
         super().__init__(MEMORY)
+        self._staged: dict[str, Path] = {}
 
     async def insert(self, rows: Rows) -> None:
         """Insert rows that were copied from a store in SQLite. There must be none yet."""
@@ -25,6 +27,33 @@ class ScratchStorage(SQLiteStorage):
     async def make(self, experiment_id: int, name: str, created: float) -> None:
         """Make an experiment under an id that is greater than all that there are."""
         await self._run(_make, experiment_id, name, created)
+
+    async def keep_file(
+        self, sha256: str, size: int, source: bytes | Path, *, synced: bool = False
+    ) -> None:
+        """Keep a file. One that is staged stays where it is, and is read there."""
+        if isinstance(source, Path):
+            self._staged[sha256] = source
+            await self._run(_note_file, sha256, size)
+        else:
+            await super().keep_file(sha256, size, source, synced=synced)
+
+    async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
+        staged = self._staged.get(sha256)
+        if staged is None:
+            return await super().read_file(sha256, start, count)
+        try:
+            with staged.open('rb') as file:
+                file.seek(start)
+                return file.read(count)
+        except OSError:
+            return None  # another process has taken it in
+
+
+def _note_file(connection: sqlite3.Connection, sha256: str, size: int) -> None:
+    connection.execute(
+        'INSERT OR IGNORE INTO files (sha256, size) VALUES (?, ?)', (bytes.fromhex(sha256), size)
+    )
 
 
 def _make(connection: sqlite3.Connection, experiment_id: int, name: str, created: float) -> None:

@@ -19,7 +19,6 @@ from neptune_async._storage.base import (
     EVERYWHERE,
     Damaged,
     SeriesReading,
-    Sink,
     Span,
     Window,
 )
@@ -28,6 +27,7 @@ from neptune_async._storage.points import (
     Columns,
     Points,
     SeriesEnd,
+    Sink,
     columns_of,
     expanded,
     joined,

@@ -20,21 +20,21 @@ from neptune_async._storage.base import (
     Damaged,
     ExperimentRecord,
     ExperimentSummary,
-    Finding,
     Latest,
     Need,
     Overview,
     Receipt,
     Rows,
     SeriesReading,
-    Sink,
     VariablesByExperiment,
     Window,
 )
+from neptune_async._storage.findings import Finding
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.overviews import Grid
+from neptune_async._storage.points import Sink
 from neptune_async._storage.sessions import FoundSession, Session
-from neptune_async._storage.sqlite import bulk, health, overviews, reading, series
+from neptune_async._storage.sqlite import bulk, files, health, overviews, reading, series
 from neptune_async._storage.sqlite import sessions as rows_of_sessions
 from neptune_async._storage.sqlite.checkpoint import Checkpoints
 from neptune_async._storage.sqlite.compaction import compact_log, count_series
@@ -312,6 +312,20 @@ class SQLiteStorage:
     async def stream_series(self, experiment_id: int, path: str, sink: Sink) -> Variable | None:
         self._read.add(experiment_id)
         return await self._run(series.stream_series, experiment_id, path, sink)
+
+    # ── Files ────────────────────────────────────────────────────────────────
+
+    async def keep_file(
+        self, sha256: str, size: int, source: bytes | Path, *, synced: bool = False
+    ) -> None:
+        await self._run(files.keep_file, self._files, sha256, size, source, synced)
+
+    async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
+        return await self._run(files.read_file, self._files, sha256, start, count)
+
+    @property
+    def _files(self) -> Path | None:
+        return None if self._path == MEMORY else files.folder_of(self._path)
 
     # ── Sessions ─────────────────────────────────────────────────────────────
 

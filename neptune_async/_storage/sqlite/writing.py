@@ -26,13 +26,14 @@ from neptune_async._model.operations import (
     TextPoint,
     variable_of,
 )
-from neptune_async._model.values import encode, encode_points
+from neptune_async._model.values import encode, encode_points, size_of
 from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch
 from neptune_async._storage.chunks import little_endian
 from neptune_async._storage.sqlite.checksums import (
     value_checksum,
 )
 from neptune_async._storage.sqlite.experiments import insert_experiment, next_epoch
+from neptune_async._storage.sqlite.files import bring_files
 from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.rewinding import rewind
 from neptune_async._storage.sqlite.sql import (
@@ -112,7 +113,7 @@ def _append(
     if len(batch.parts) != 1 or not 1 <= len(rows[0]) <= _MOST_APPENDED:
         return False
     (part,), (log_rows,) = batch.parts, rows
-    if part.operations or part.rejections or part.epoch is None:
+    if part.operations or part.rejections or part.files or part.epoch is None:
         return False
     try:
         insert_rows(
@@ -169,6 +170,7 @@ def _apply_part(
     careful: bool,
 ) -> None:
     experiment = _experiment_of(connection, part)
+    bring_files(connection, part.files)
     deleted: set[int] = set()
     for kind, run in groupby(part.operations, type):
         operations = list(run)
@@ -276,11 +278,12 @@ def _path_of(connection: sqlite3.Connection, operation: Operation) -> str:
 
 def _assign(connection: sqlite3.Connection, assigns: Sequence[Assign]) -> None:
     latest = {assign.variable_id: assign for assign in assigns}
+    values = {i: assign.stored for i, assign in latest.items()}
     insert_rows(
         connection,
         'INSERT INTO atoms (variable_id, value, crc32) VALUES {rows} '
         'ON CONFLICT (variable_id) DO UPDATE SET value = excluded.value, crc32 = excluded.crc32',
-        [(i, assign.value, value_checksum(i, assign.value)) for i, assign in latest.items()],
+        [(i, value, value_checksum(i, value)) for i, value in values.items()],
     )
     ids_by_content: dict[str, list[int]] = {}
     for assign in latest.values():
@@ -365,7 +368,7 @@ def _split(texts: Sequence[TextPoint]) -> Iterator[list[TextPoint]]:
     size = 0
     for point in texts:
         row.append(point)
-        size += len(point[3]) if isinstance(point[3], str) else 0
+        size += size_of(point[3])
         if size > _TEXT_ROW:
             yield row
             row, size = [], 0
