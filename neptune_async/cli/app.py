@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from neptune_async.cli import comparing, exporting, importing, reading, upkeep
+from neptune_async.cli import comparing, exporting, importing, kept_files, reading, upkeep
 from neptune_async.cli.exit_codes import BAD_USAGE, FAILED, INTERRUPTED, complain, ended, given_up
 from neptune_async.cli.options import EXIT_CODES, verb
 from neptune_async.exceptions import (
@@ -65,7 +65,8 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    *reading.VERBS, *comparing.VERBS, *exporting.VERBS, *importing.VERBS, *upkeep.VERBS, completion
+    *reading.VERBS, *kept_files.VERBS, *comparing.VERBS, *exporting.VERBS, *importing.VERBS,
+    *upkeep.VERBS, completion,
 ):  # fmt: skip
     program.add_command(command)
 

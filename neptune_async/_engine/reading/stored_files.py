@@ -94,11 +94,9 @@ def safe_name(name: str) -> str:
     """Return a name for a file in a folder. What was called like a path stays in the folder.
 
     >>> safe_name('../../etc/passwd'), safe_name('..'), safe_name('model.pt')
-    ('.._.._etc_passwd', '_..', 'model.pt')
+    ('.._.._etc_passwd', '_', 'model.pt')
     """
-    safe = _UNSAFE.sub('_', name.encode('utf-8', 'replace').decode()).rstrip(' .') or '_..'
-    if safe != name.rstrip(' .') and not safe.strip('._'):
-        safe = f'_{safe}'
+    safe = _UNSAFE.sub('_', name.encode('utf-8', 'replace').decode()).rstrip(' .') or '_'
     safe = f'_{safe}' if _RESERVED.match(safe) else safe
     stem, dot, suffix = safe.rpartition('.')
     # A file system takes 255 bytes.
