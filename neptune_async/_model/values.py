@@ -68,6 +68,9 @@ MAX_BYTES = 2**26
 """Bytes that an atom, a member of a set, or a text in a series may take as it is stored."""
 _SURE_LENGTH = (MAX_BYTES - len('""')) // len(r'\u0000')
 """Characters that a text may have, whatever they are: an escape of JSON is the longest."""
+_READ_BACK = (
+    'a file that was read back is not written again as it is; give File(file.bytes(), file.name)'
+)
 _SHA256 = re.compile('[0-9a-f]{64}')
 
 
@@ -111,6 +114,8 @@ def _no_atom(value: object) -> str:
         return 'a list cannot hold a File; assign each to a path of its own, with a dict'
     if isinstance(value, Histogram):
         return 'an atom cannot hold a Histogram; log it to a series'
+    if isinstance(value, FileReference):
+        return _READ_BACK
     return (
         f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, datetime, '
         'None, a File, a list of these but files, or neptune_async.stringified(config), which '
@@ -178,6 +183,8 @@ def series_value(value: object) -> SeriesValue:
             if is_rounded:
                 raise _no_float_equals(value)
             return converted
+    if isinstance(value, FileReference):
+        raise UnsupportedValueError(_READ_BACK)
     raise UnsupportedValueError(
         f'a series cannot hold {_described(value)}; log a number, a str, a datetime, a File or a '
         'Histogram'

@@ -104,8 +104,8 @@ class ExportWriter:
     def _tables(self, experiment: str, held: Held, contents: dict[str, Content]) -> Iterator[Any]:
         variable = held.variable
         if variable.container == 'series':
-            if variable.content == 'datetime':
-                contents[variable.path] = 'datetime'
+            if variable.content not in ('float', 'str'):
+                contents[variable.path] = variable.content
             for piece in held.pieces:
                 yield self._series(experiment, variable.path, piece)
             if not any(map(len, held.pieces)):

@@ -33,6 +33,7 @@ from neptune_async._model.values import (
     series_value,
 )
 from neptune_async.exceptions import NeptuneAsyncError
+from neptune_async.files import FileReference
 
 NO_TIME = math.nan
 """The timestamp of a point without one. It gets the timestamp of the point before it, or 0."""
@@ -107,6 +108,7 @@ class Draft:
     def point(self, path: str, content: Content, step: float, time: float, value: Any) -> None:
         """Append a point of a series of texts or datetimes."""
         try:
+            _require_no_file(value)
             checked = series_value(value)
             if content_of(checked) != content:
                 raise Refused(f'it holds {content_of(checked)} in a series of {content}')
@@ -121,6 +123,7 @@ class Draft:
     def assign(self, path: str, value: Any) -> None:
         """Assign a value to an atom."""
         try:
+            _require_no_file(value)
             checked = atom_value(value)
             content = content_of(checked)
             encoded = encode(checked)
@@ -186,3 +189,8 @@ class Draft:
             kind = CONTAINERS[variable.container].__name__
             raise Refused(f'the variable at that path is of type {kind} of {variable.content}')
         return variable.id
+
+
+def _require_no_file(value: object) -> None:
+    if isinstance(value, FileReference):
+        raise Refused('the content of a file is in no such table; sync copies files')

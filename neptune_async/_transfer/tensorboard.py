@@ -39,6 +39,7 @@ from neptune_async._transfer.names import folder_below
 from neptune_async._transfer.outputs import output
 from neptune_async._transfer.row_operations import Draft
 from neptune_async.exceptions import StorageFormatError
+from neptune_async.files import Histogram
 
 _FIRST_BYTES = 32
 """Bytes at the beginning of a file that tell it from others: the time at which it was begun is
@@ -275,7 +276,7 @@ def _decoded(text: bytes) -> str:
 
 
 class EventWriter:
-    """Writes series of floats and texts, each experiment to a folder of its name.
+    """Writes series of floats, texts and histograms, each experiment to a folder of its name.
 
     A float is written as float64, which TensorBoard reads as well as float32.
 
@@ -304,6 +305,8 @@ class EventWriter:
         writer.write(version.SerializeToString())
         for held in holdings:
             variable = held.variable
+            if variable.content == 'file':
+                continue  # whoever reads them says that their content is left out
             if variable.container != 'series' or variable.content == 'datetime':
                 kind = f'{variable.container}s' if variable.container != 'series' else 'datetimes'
                 self.missing[f'{kind} have no form in TensorBoard'] += 1
@@ -312,11 +315,8 @@ class EventWriter:
                     writer.write(event.SerializeToString())
 
     def _events(self, held: Held) -> Iterator[Any]:
-        metadata = (
-            scalars.create_summary_metadata('', '')
-            if held.variable.content == 'float'
-            else texts.create_summary_metadata('', '')
-        )
+        plugins = {'float': scalars, 'histogram': histograms}
+        metadata = plugins.get(held.variable.content, texts).create_summary_metadata('', '')
         for piece in held.pieces:
             columns = (expanded(piece.steps), piece.times, piece.values)
             for step, when, value in zip(*columns, strict=True):
@@ -337,6 +337,16 @@ def _tensor(value: Any) -> Any:
         shape = tensor_shape_pb2.TensorShapeProto()
         return tensor_pb2.TensorProto(
             dtype=types_pb2.DT_DOUBLE, tensor_shape=shape, double_val=[value]
+        )
+    if isinstance(value, Histogram):
+        # A row a bin: its edges, and how many values it has.
+        rows = zip(value.edges, value.edges[1:], value.counts, strict=False)
+        return tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_DOUBLE,
+            tensor_shape=tensor_shape_pb2.TensorShapeProto(
+                dim=[{'size': len(value.counts)}, {'size': 3}]
+            ),
+            double_val=[number for row in rows for number in row],
         )
     shape = tensor_shape_pb2.TensorShapeProto(dim=[{'size': 1}])
     encoded = value.encode('utf-8', 'surrogatepass')

@@ -98,7 +98,8 @@ def export_verb(
         experiments = store.call(satisfying, query, experiments)
         with progress('experiments', len(experiments)) as on_experiment:
             unreadable: Counter[str] = Counter()
-            contents = _told(holdings(store, experiments, unreadable), on_experiment)
+            found = _with_files_counted(holdings(store, experiments, unreadable), unreadable)
+            contents = _told(found, on_experiment)
             try:
                 if form in _FOLDERS:
                     missing = _write_folder(form, contents, out, project)
@@ -142,6 +143,21 @@ def _told(contents: Contents, on_experiment: Callable[[int], object]) -> Content
     for experiment, held in contents:
         yield experiment, held
         on_experiment(1)
+
+
+def _with_files_counted(contents: Contents, missing: Counter[str]) -> Contents:
+    """Count the files, whose content no format has."""
+
+    def counted(name: str, held: Iterable[Held]) -> Iterator[Held]:
+        for one in held:
+            if one.variable.content == 'file':
+                series = one.variable.container == 'series'
+                count = sum(map(len, one.pieces)) if series else 1
+                missing[f'the content of files of {name}; neptune-async files writes it'] += count
+            yield one
+
+    for experiment, held in contents:
+        yield experiment, counted(experiment.name, held)
 
 
 def _write_file(form: str, contents: Contents, out: Path) -> Counter[str]:

@@ -145,6 +145,10 @@ async def test_what_holds_no_file_refuses_one(face: Any) -> None:
             exp['histogram'].assign(Histogram([1.0]))
         with pytest.raises(UnsupportedValueError, match='cannot hold'):
             exp['set'].add(File(SMALL))
+        read = (await face.get(exp['samples'].all))[0]
+        for write in (exp['again'].assign, exp['again'].log):
+            with pytest.raises(UnsupportedValueError, match='give File'):
+                write(read)
 
 
 @pytest.mark.failure('F47', 'names of files that lead out of the folder')
