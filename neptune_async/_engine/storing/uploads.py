@@ -46,15 +46,15 @@ async def keep_again(storage: Storage, batch: Batch, missing: Collection[str]) -
     :param missing: the SHA-256 of each, in hexadecimal digits.
     :raises StorageError: storage fails.
     """
+    gone = {*missing}
+    for file in [file for part in batch.parts for file in part.pending]:
+        reference = file.reference
+        if reference is not None and reference.sha256 in gone:
+            source = file.source
+            if isinstance(source, bytes) or source.exists():
+                await attempt(storage.keep_file, reference.sha256, reference.size, source)
+                gone.discard(reference.sha256)
     for part in batch.parts:
-        gone = {*missing}
-        for file in part.pending:
-            reference = file.reference
-            if reference is not None and reference.sha256 in gone:
-                source = file.source
-                if isinstance(source, bytes) or source.exists():
-                    await attempt(storage.keep_file, reference.sha256, reference.size, source)
-                    gone.discard(reference.sha256)
         _reject_references(part, gone & part.files.keys())
 
 
