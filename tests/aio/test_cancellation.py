@@ -151,6 +151,29 @@ async def test_a_cancelled_fork_is_made_once_when_it_is_called_again(store: Path
         assert await sweep(call, check) >= 2
 
 
+async def test_a_cancelled_rename_happens_or_does_not(store: Path) -> None:
+    async with AsyncExperiment('sweep', storage=store) as exp:
+        logged: list[float] = []
+
+        async def call() -> None:
+            logged.append(float(len(logged)))
+            exp['series'].log(logged[-1])
+            await exp.rename(f'renamed-{len(logged)}')
+
+        async def check() -> None:
+            exp['series'].log(float(len(logged)))
+            logged.append(float(len(logged)))
+            assert await exp['series'].all() == logged
+            with anyio.fail_after(10):
+                # It may come to its end yet.
+                while await aio.list_experiments(store) != [exp.name]:
+                    await anyio.lowlevel.checkpoint()
+
+        assert await sweep(call, check) >= 1
+        assert exp.name == f'renamed-{len(logged) - 1}'
+    assert await aio.list_experiments(store) == [exp.name]
+
+
 async def test_a_cancelled_opening_leaves_nothing_open(store: Path) -> None:
     async def call() -> None:
         exp = await AsyncExperiment.open('sweep', storage=store)
