@@ -88,7 +88,11 @@ def _leaves_of(
     above = within(above, value, path)
     for name, member in members:
         below = join(path, name)
-        if below is not None:
+        if below is None:
+            continue
+        if is_scalar(member):  # as most are
+            yield below, member
+        else:
             yield from _leaves_of(below, member, above, splits_lists, join)
 
 
@@ -128,14 +132,15 @@ def joined(path: str, name: object) -> str:
 
     :raises InvalidPathError: its name is no path, or makes one that is too long.
     """
-    text = name_text(name)
+    text = name if type(name) is str else name_text(name)
     if text is None:
         raise InvalidPathError(
             f'a key must be a str, an int or an Enum, not {type(name).__name__}: '
             f'{shortened(name)}, at {shortened(path)}; neptune_async.stringified(config) makes a '
             'str of it'
         )
-    return normalise(f'{path}/{normalise(text)}')
+    # By itself only where it is empty: the error says so, and all else is in the path.
+    return normalise(f'{path}/{text}' if text.strip('/') else text)
 
 
 def name_text(name: object) -> str | None:
