@@ -290,10 +290,14 @@ def decode(stored: bytes) -> Any:
 
     :raises ValueError: when the bytes are not what ``encode`` returns.
     """
+    text = stored.decode('utf-8', 'surrogatepass')
     try:
-        return json.loads(stored.decode('utf-8', 'surrogatepass'), object_hook=_untagged)
+        value, end = _decoder.raw_decode(text)
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f'no stored value: {error!r}') from error
+    if end != len(text):
+        raise ValueError(f'no stored value: something follows at character {end}')
+    return value
 
 
 # json.dumps would make one each time, which takes longer than to encode a number.
@@ -335,6 +339,10 @@ def _untagged(tagged: dict[str, Any]) -> Any:
     if 'staged' in tagged:
         return PendingFile.staged(*tagged['staged'])
     return datetime_of(tagged['datetime']).replace(fold=tagged.get('fold', 0))
+
+
+# json.loads would make one each time, too.
+_decoder = json.JSONDecoder(object_hook=_untagged)
 
 
 def _reference(name: object, media_type: object, size: object, sha256: object) -> FileReference:

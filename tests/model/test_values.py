@@ -745,6 +745,8 @@ def test_damaged_bytes_are_a_value_error(value: Any, data: st.DataObject) -> Non
         b'{"datetime":"2020-07-06T00:00:00","fold":7}',
         b'{"datetime":"2020-07-06T00:00:00","fold":"1"}',
         b'[' * 100_000,
+        b'1 2',
+        b'"a" ',
     ],
 )
 def test_what_encode_never_returns_is_a_value_error(stored: bytes) -> None:
