@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.values import Content, SeriesValue
@@ -43,9 +43,10 @@ def variable_of(key: float) -> int:
     return int(key) >> 1
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """A variable as storage knows it."""
+class Variable(NamedTuple):
+    """A variable as storage knows it. A tuple, since a comparison makes tens of thousands: a frozen
+    dataclass takes twice as long to make.
+    """
 
     id: int
     path: str
@@ -234,7 +235,7 @@ def _named(operation: CreateVariable | _OfVariable) -> int:
 
 def _renamed(operation: CreateVariable | _OfVariable, variable_id: int) -> Operation:
     if isinstance(operation, CreateVariable):
-        return CreateVariable(replace(operation.variable, id=variable_id))
+        return CreateVariable(operation.variable._replace(id=variable_id))
     return replace(operation, variable_id=variable_id)
 
 
