@@ -7,7 +7,6 @@ import math
 import sqlite3
 from array import array
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from neptune_async._model.operations import Container, Variable
@@ -162,9 +161,11 @@ def read_latest(connection: StoreConnection, variables: VariablesByExperiment) -
             'WHERE variable_id IN (SELECT value FROM json_each(?))',
             (_listed(ids_of(variables, 'set')),),
         ):
-            with _damage_told(latest, variable_id):
+            try:
                 member = checked_value(variable_id, *row)
                 latest.sets.setdefault(variable_id, []).append(member)
+            except StorageFormatError as error:
+                latest.damaged[variable_id] = Damaged(None, str(error))
         latest.series.update(_last_points(connection, variables))
     return latest
 
@@ -175,22 +176,17 @@ def _add_atoms(connection: sqlite3.Connection, ids: Collection[int], latest: Lat
         'WHERE variable_id IN (SELECT value FROM json_each(?))',
         (_listed(ids),),
     ):
-        with _damage_told(latest, variable_id):
+        try:
             latest.atoms[variable_id] = checked_value(variable_id, *row)
+        except StorageFormatError as error:
+            latest.damaged[variable_id] = Damaged(None, str(error))
     absent = [each for each in ids if each not in latest.atoms and each not in latest.damaged]
     if absent:
         # It takes as long as to read all atoms, so once is enough.
-        with _damage_told(latest, *absent):
+        try:
             require_absent_values(connection, absent[0])
-
-
-@contextmanager
-def _damage_told(latest: Latest, *variable_ids: int) -> Iterator[None]:
-    """Keep what is damaged of variables from taking others along."""
-    try:
-        yield
-    except StorageFormatError as error:
-        latest.damaged.update(dict.fromkeys(variable_ids, Damaged(None, str(error))))
+        except StorageFormatError as error:
+            latest.damaged.update(dict.fromkeys(absent, Damaged(None, str(error))))
 
 
 def read_many_series(
@@ -201,7 +197,7 @@ def read_many_series(
     times: bool,
 ) -> dict[int, SeriesReading]:
     """Return the points of several series, at least those in a window, by the variable's id."""
-    series = [*_of_container(variables, 'series')]
+    series = _of_container(variables, 'series')
     with transaction(connection, 'DEFERRED'):
         logged = logged_points(connection, variables)
         every = {variable.id: logged.get(variable.id, []) for variable in series}
@@ -266,19 +262,16 @@ def logged_points(
     connection: StoreConnection, variables: VariablesByExperiment
 ) -> dict[int, list[Columns | Damaged]]:
     """Return what is not in chunks yet; a series without any of that is left out."""
-    series = {
-        experiment_id: {variable.id for variable in some if variable.container == 'series'}
-        for experiment_id, some in variables.items()
-    }
+    wanted = {*ids_of(variables, 'series')}
     pieces: dict[int, list[Columns | Damaged]] = {}
     for experiment_id, *row in _log_rows(connection, _listed(variables)):
-        wanted = series[experiment_id]
         try:
             points = decoded_log_row(experiment_id, *row)
         except StorageFormatError as error:
             # It may have had points of any of them.
-            for variable_id in wanted:
-                pieces.setdefault(variable_id, []).append(Damaged(None, str(error)))
+            for variable in variables[experiment_id]:
+                if variable.id in wanted:
+                    pieces.setdefault(variable.id, []).append(Damaged(None, str(error)))
             continue
         for variable_id, columns in _by_variable(points):
             if variable_id in wanted:
@@ -305,9 +298,13 @@ def ids_of(variables: VariablesByExperiment, container: Container) -> list[int]:
     return [variable.id for variable in _of_container(variables, container)]
 
 
-def _of_container(variables: VariablesByExperiment, container: Container) -> Iterator[Variable]:
-    for some in variables.values():
-        yield from (variable for variable in some if variable.container == container)
+def _of_container(variables: VariablesByExperiment, container: Container) -> list[Variable]:
+    return [
+        variable
+        for some in variables.values()
+        for variable in some
+        if variable.container == container
+    ]
 
 
 def _listed(items: Iterable[object]) -> str:

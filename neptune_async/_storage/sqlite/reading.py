@@ -7,7 +7,7 @@ import sqlite3
 import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -49,7 +49,7 @@ LAST_CHUNKS = (
 """The last chunk of each of the variables in a JSON list: one look into the index for each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChunkTail:
     """The last chunk of a series, or of a part of it, without its points.
 
@@ -156,9 +156,10 @@ def summarised_tail(variable_id: int, row: Sequence[Any]) -> ChunkTail:
     tail = tail_of(variable_id, row[:-1])
     stored = checked_summary(variable_id, tail, row[-1])
     try:
-        return replace(tail, series=unpacked_series_summary(stored))
+        tail.series = unpacked_series_summary(stored)
     except ValueError as error:
         raise StorageFormatError(damaged_chunk(variable_id, tail.first, error)) from error
+    return tail
 
 
 def checked_summary(variable_id: int, tail: ChunkTail, stored: bytes) -> bytes:
