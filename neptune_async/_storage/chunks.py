@@ -218,7 +218,8 @@ def unpacked(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
         raise ValueError(f'a chunk cannot have {chunk.count} points')
     found: Stride | array[float] = array('d')
     if chunk.stride is not None:
-        found = _checked_stride(Stride(chunk.first_step, chunk.stride, chunk.count))
+        last_step(chunk.first_step, chunk.stride, chunk.count)
+        found = Stride(chunk.first_step, chunk.stride, chunk.count)
     elif steps:
         found = unpacked_floats(chunk.steps_form, chunk.steps or b'', chunk.count)
     return Points(
@@ -228,12 +229,16 @@ def unpacked(chunk: Chunk, steps: bool = True, times: bool = True) -> Points:
     )
 
 
-def _checked_stride(steps: Stride) -> Stride:
-    if steps.first.is_integer() and steps.stride.is_integer():
-        last = int(steps.first) + int(steps.stride) * (steps.count - 1)
+def last_step(first: float, stride: float, count: int) -> float:
+    """Return the last of so many steps at a regular stride.
+
+    :raises ValueError: there are no such steps.
+    """
+    if first.is_integer() and stride.is_integer():
+        last = int(first) + int(stride) * (count - 1)
         if abs(last) <= MAX_STEP:
-            return steps
-    raise ValueError(f'there are no {steps.count} steps from {steps.first} at {steps.stride}')
+            return float(last)
+    raise ValueError(f'there are no {count} steps from {first} at {stride}')
 
 
 def unpacked_values(form: str, stored: bytes, count: int) -> Values:

@@ -42,6 +42,8 @@ summaries of a full chunk take 0.25 bytes a point at most, and 0.15 at the strid
 
 _HEAD = struct.Struct('<BHd')
 _SERIES = struct.Struct('<4Q8d')
+_LAST_VALUE = struct.Struct('<B2x8x 32x16xd')
+"""Of these two, the flags and the last value."""
 _HAS_VALUES, _HAS_NON_FINITE, _STEPS_ASCEND, _TIMES_ASCEND = 1, 2, 4, 8
 _ROWS = {
     0: struct.Struct('<I4d'),
@@ -355,6 +357,18 @@ def unpacked_series_summary(stored: bytes) -> SeriesSummary:
         return SeriesSummary(whole, first, bool(flags & _STEPS_ASCEND), bool(flags & _TIMES_ASCEND))
     except (TypeError, struct.error):
         raise ValueError('it has no summary of the series') from None
+
+
+def last_value(stored: bytes) -> float | None:
+    """Return the last value of a chunk; None if the values are no floats.
+
+    :raises ValueError: the bytes are not the stored form of any.
+    """
+    try:
+        flags, value = _LAST_VALUE.unpack_from(stored)
+    except struct.error:
+        raise ValueError('it has no summary of the series') from None
+    return value if flags & _HAS_VALUES else None
 
 
 def _rows(stored: bytes) -> Iterator[Summary]:

@@ -23,7 +23,7 @@ from neptune_async._model.operations import (
     Variable,
     point_key,
 )
-from neptune_async._storage.base import LastPoint, Window
+from neptune_async._storage.base import Damaged, LastPoint, Window
 from neptune_async._storage.points import Points, expanded
 from neptune_async._storage.sqlite import SQLiteStorage
 from neptune_async.exceptions import StorageFormatError
@@ -185,6 +185,28 @@ async def test_the_last_point_is_read_from_the_last_chunk_alone(tmp_path: Path) 
         (reading,) = (await storage.read_many_series(variables, Window(), True, True)).values()
         with pytest.raises(StorageFormatError, match='damaged'):
             points_of(reading.pieces)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ('damaged', 'is_known'),
+    [(['values', 'times'], True), (['summary'], True), (['summary', 'values'], False)],
+    ids=repr,
+)
+async def test_the_last_point_is_known_by_the_summary_of_its_chunk_or_by_its_points(
+    tmp_path: Path, damaged: list[str], is_known: bool
+) -> None:
+    path = tmp_path / 'experiments.db'
+    with Experiment('a', storage=path) as exp:
+        exp['x'].extend([0.5, 1.5, 2.5], timestamps=[3.0, 4.0, 5.0])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for column in damaged:
+            connection.execute(f'UPDATE chunks SET "{column}" = zeroblob(8)')
+    async with opened(path) as storage:
+        latest = await storage.read_latest(await variables_of(storage))
+    (last,) = latest.series.values()
+    assert (last == LastPoint(3, 2.0, 5.0, 2.5)) == is_known
+    assert isinstance(last, LastPoint if is_known else Damaged)
 
 
 @pytest.mark.asyncio

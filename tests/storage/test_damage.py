@@ -397,6 +397,12 @@ def test_a_last_point_that_is_damaged_is_told_of_its_series(tmp_path: Path) -> N
     url = registry.resolve(tmp_path / 'experiments.db')
     fill(url)
     damage(url, TWO)
+    # The summary of the chunk has the last point, too.
+    execute(
+        url,
+        f"""UPDATE chunks SET summary = x'00' WHERE first = {TWO} AND variable_id IN
+        (SELECT id FROM variables WHERE path = 'x' AND experiment_id = 1)""",
+    )
     with pytest.raises(StorageFormatError, match="'hurt' in .*the last point of 'x'"):
         compare('*', 'x', storage=url)
     assert compare('*', 'whole', storage=url)['whole'].to_dict()['hurt'] == TWO + 99

@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from neptune_async._model.operations import Container, Variable
@@ -20,7 +20,7 @@ from neptune_async._storage.base import (
     VariablesByExperiment,
     Window,
 )
-from neptune_async._storage.chunks import Chunk
+from neptune_async._storage.chunks import Chunk, last_step
 from neptune_async._storage.points import (
     Columns,
     Points,
@@ -40,15 +40,19 @@ from neptune_async._storage.sqlite.checksums import (
 )
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.reading import (
-    CHUNK_COLUMNS,
     LAST_CHUNKS,
+    TAIL_COLUMNS,
+    ChunkTail,
     checked_chunk,
+    checked_summary,
+    chunks_at,
     decoded_log_row,
     tail_of,
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.series import Logged, find_runs, resolved_runs
 from neptune_async._storage.sqlite.sql import transaction
+from neptune_async._storage.summaries import last_value
 from neptune_async.exceptions import StorageFormatError
 
 _LOOKED_UP = 64
@@ -220,21 +224,46 @@ def _last_points(
     connection: StoreConnection, variables: VariablesByExperiment
 ) -> Iterator[tuple[int, LastPoint | Damaged]]:
     logged = logged_points(connection, variables)
+    packed: list[tuple[int, int]] = []
     for variable_id, *row in connection.execute(
-        LAST_CHUNKS.format(columns=CHUNK_COLUMNS), (_listed(ids_of(variables, 'series')),)
+        LAST_CHUNKS.format(columns=TAIL_COLUMNS), (_listed(ids_of(variables, 'series')),)
     ):
         own = logged.pop(variable_id, None)
         try:
-            yield (
-                variable_id,
-                _last_in_chunk(checked_chunk(variable_id, row))
-                if own is None
-                else (_lastlogged_points(own, tail_of(variable_id, row[:-4]).end)),
-            )
+            tail = tail_of(variable_id, row[:-1])
         except StorageFormatError as error:
             yield variable_id, Damaged(None, str(error))
+            continue
+        if own is not None:
+            yield variable_id, _last_logged(own, tail.end)
+        elif (last := _last_of_summary(variable_id, tail, row)) is not None:
+            yield variable_id, last
+        else:
+            packed.append((variable_id, tail.first))
     for variable_id, own in logged.items():
-        yield variable_id, _lastlogged_points(own, SeriesEnd())
+        yield variable_id, _last_logged(own, SeriesEnd())
+    for variable_id, *row in chunks_at(connection, packed):
+        try:
+            yield variable_id, _last_in_chunk(checked_chunk(variable_id, row))
+        except StorageFormatError as error:
+            yield variable_id, Damaged(None, str(error))
+
+
+def _last_of_summary(variable_id: int, tail: ChunkTail, row: Sequence[Any]) -> LastPoint | None:
+    """Return the last point of the chunk in a row of ``TAIL_COLUMNS``; None if its summary and its
+    head do not tell it.
+    """
+    first_step, stride = row[2:4]
+    if stride is None:
+        return None
+    try:
+        value = last_value(checked_summary(variable_id, tail, row[-1]))
+        step = last_step(first_step, stride, tail.count)
+    except (StorageFormatError, ValueError):
+        return None  # the points may be whole
+    return (
+        None if value is None else LastPoint(tail.first + tail.count, step, tail.last_time, value)
+    )
 
 
 def _last_in_chunk(chunk: Chunk) -> LastPoint:
@@ -244,7 +273,7 @@ def _last_in_chunk(chunk: Chunk) -> LastPoint:
     return _last_point(last, chunk.end.count)
 
 
-def _lastlogged_points(logged: Logged, end: SeriesEnd) -> LastPoint | Damaged:
+def _last_logged(logged: Logged, end: SeriesEnd) -> LastPoint | Damaged:
     runs = resolved_runs(logged, end, True)
     # Behind a row that is damaged nobody knows how many points there are, nor which steps.
     last = next((run for run in runs if isinstance(run, Damaged)), runs[-1])

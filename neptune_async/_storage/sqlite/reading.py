@@ -292,6 +292,8 @@ def chunks_at(
 
     :param places: variables, and the position at which each chunk begins.
     """
+    if not places:
+        return
     rows = connection.execute(
         f'SELECT variable_id, {CHUNK_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN chunks '
         "ON variable_id = json_extract(wanted.value, '$[0]') "
