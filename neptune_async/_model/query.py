@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import translate
 from functools import lru_cache
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Literal, Protocol, TypeAlias
 
 from neptune_async._model.dates import date_of
@@ -120,10 +121,8 @@ class Comparison:
     right: Operand | Literals
 
     def holds(self, lookup: Lookup) -> bool:
-        left, right = (
-            lookup(side) if not isinstance(side, Literals) else side
-            for side in (self.left, self.right)
-        )
+        left = self.left if isinstance(self.left, Literals) else lookup(self.left)
+        right = self.right if isinstance(self.right, Literals) else lookup(self.right)
         if left is MISSING or right is MISSING:
             return False
         if self.operator == 'in':
@@ -134,6 +133,13 @@ class Comparison:
         for side in (self.left, self.right):
             if not isinstance(side, Literals):
                 yield side
+
+
+def parts_of(expression: Expression | None) -> Sequence[Expression]:
+    """Return what all has to hold for an expression to hold; None always holds."""
+    if expression is None:
+        return []
+    return expression.parts if isinstance(expression, And) else [expression]
 
 
 def _plain(side: Any) -> Any:
@@ -149,12 +155,12 @@ def _is_in(left: Any, right: Any) -> bool:
 
 
 _ORDERED: dict[str, Callable[[Any, Any], bool]] = {
-    '=': lambda a, b: a == b,
-    '!=': lambda a, b: a != b,
-    '<': lambda a, b: a < b,
-    '<=': lambda a, b: a <= b,
-    '>': lambda a, b: a > b,
-    '>=': lambda a, b: a >= b,
+    '=': eq,
+    '!=': ne,
+    '<': lt,
+    '<=': le,
+    '>': gt,
+    '>=': ge,
 }
 
 
@@ -174,16 +180,20 @@ def _compared(left: Any, operator: str, right: Any) -> bool:
     return _ORDERED[operator](left, right)
 
 
+_KINDS: dict[type, str] = {
+    type(None): 'null',
+    bool: 'bool',
+    int: 'number',
+    float: 'number',
+    str: 'text',
+    datetime: 'datetime',
+    list: 'list',
+    set: 'list',
+}
+
+
 def _kind(value: Any) -> str:
-    if value is None:
-        return 'null'
-    for types, kind in (
-        (bool, 'bool'), ((int, float), 'number'), (str, 'text'), (datetime, 'datetime'),
-        ((list, set), 'list'),
-    ):  # fmt: skip
-        if isinstance(value, types):
-            return kind
-    return 'other'
+    return _KINDS.get(type(value), 'other')
 
 
 def moment(value: Any) -> Any:

@@ -12,7 +12,7 @@ from neptune_async._engine.reading.states import states
 from neptune_async._engine.worker.worker import Worker
 from neptune_async._model import messages
 from neptune_async._model.operations import Variable
-from neptune_async._model.query import MISSING, Builtin, Expression, Operand, moment
+from neptune_async._model.query import MISSING, Builtin, Expression, Operand, moment, parts_of
 from neptune_async._model.query import Variable as Wanted
 from neptune_async._model.states import State
 from neptune_async._storage.base import (
@@ -43,11 +43,6 @@ class Query:
     descending: bool = False
     limit: int | None = None
 
-    def operands(self) -> set[Operand]:
-        """Return what has to be known of each experiment."""
-        found = set() if self.where is None else {*self.where.operands()}
-        return found if self.sort is None else found | {self.sort}
-
 
 EVERY = Query()
 
@@ -57,26 +52,32 @@ async def satisfying(
 ) -> list[ExperimentSummary]:
     """Return those of some experiments that satisfy a query, in its order.
 
-    It takes a handful of statements, however many experiments there are.
+    Each part of an ``and`` takes a handful of statements, however many experiments there are.
 
     :raises StorageFormatError: what it asks for is damaged in one of them.
     """
-    facts = await _facts(worker, query.operands(), experiments)
-    found = [
-        experiment
-        for experiment in experiments
-        if query.where is None or query.where.holds(facts.lookup(experiment))
-    ]
+    found = [*experiments]
+    for part in parts_of(query.where):
+        # Only of those of which all parts before it hold: most of them are soon few.
+        facts = await _facts(worker, {*part.operands()}, found)
+        found = [each for each in found if part.holds(facts.lookup(each))]
     if query.sort is not None:
-        sort = query.sort
-        keys = {each.id: _sort_key(facts.lookup(each)(sort)) for each in found}
-        there = [each for each in found if keys[each.id] is not None]
-        # Of those that are equal, the one that was made first stays first, in either order.
-        there.sort(key=lambda each: keys[each.id] or (), reverse=query.descending)
-        found = there + [each for each in found if keys[each.id] is None]
+        found = await _sorted(worker, query.sort, query.descending, found)
     elif query.descending:
         found.reverse()
     return found[: query.limit]
+
+
+async def _sorted(
+    worker: Worker, sort: Operand, descending: bool, experiments: Sequence[ExperimentSummary]
+) -> list[ExperimentSummary]:
+    """Return experiments in the order of what they have; those that do not have it come last."""
+    facts = await _facts(worker, {sort}, experiments)
+    keys = {each.id: _sort_key(facts.lookup(each)(sort)) for each in experiments}
+    there = [each for each in experiments if keys[each.id] is not None]
+    # Of those that are equal, the one that was made first stays first, in either order.
+    there.sort(key=lambda each: keys[each.id] or (), reverse=descending)
+    return there + [each for each in experiments if keys[each.id] is None]
 
 
 def _sort_key(value: Any) -> tuple[int, Any] | None:
@@ -140,8 +141,10 @@ class _Facts:
         return _datetime(seconds)
 
     def _value(self, experiment: ExperimentSummary, variable: Variable) -> Any:
-        known = (self.latest.atoms, self.latest.damaged)
-        if variable.container == 'atom' and not any(variable.id in some for some in known):
+        latest = self.latest
+        if variable.container == 'atom' and not (
+            variable.id in latest.atoms or variable.id in latest.damaged
+        ):
             return MISSING
         return value_of(self.worker, experiment.name, variable, self.latest)
 
@@ -200,10 +203,11 @@ async def _facts(
                 variables[variable.path][experiment_id] = variable
         of_all = {each.path for each in wanted if each.aspect in _OF_ALL_POINTS}
         of_last = {each.path for each in wanted if each.aspect not in _OF_ALL_POINTS}
-        at_last, at_all = _at(found, of_last), _at(found, of_all)
         if of_last:
+            at_last = _at(found, of_last) if of_all else found
             latest = await ask(lambda storage: storage.read_latest(at_last))
         if of_all:
+            at_all = _at(found, of_all) if of_last else found
             summaries = await ask(lambda storage: storage.read_summaries(at_all))
     return _Facts(
         worker,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neptune_async import Experiment, compare, fetch_metrics
+from neptune_async import Experiment, compare, fetch_metrics, list_experiments
 
 
 def fill(path: Path, experiments: int) -> None:
@@ -63,3 +63,19 @@ def test_variables_that_are_not_meant_are_not_read(
         assert compare(None, paths, storage=path).shape == (30, 1)
     # The experiments, all paths once, then a variable and a value of each experiment.
     assert len(rows) <= 30 + 40 + 2 * 30
+
+
+def test_a_condition_is_looked_at_only_where_those_before_it_hold(tmp_path: Path) -> None:
+    path = tmp_path / 'experiments.db'
+    fill(path, 30)
+    rows: list[Any] = []
+
+    def count(connection: sqlite3.Connection) -> None:
+        connection.row_factory = lambda _, row: rows.append(row) or row
+
+    where = "name ~ 'run-1?' and params/p7 = 7 and train/x0 < 12 and train/x1.max > 0"
+    with Experiment('run-0', storage=path, mode='read') as exp:
+        on_connection(exp, count)
+        assert list_experiments(path, where=where) == ['run-10', 'run-11']
+    # All experiments, then a variable and a value of ten, of ten, and of two of them.
+    assert len(rows) <= 30 + 2 * (10 + 10 + 2)
