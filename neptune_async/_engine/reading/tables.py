@@ -36,6 +36,8 @@ from neptune_async.exceptions import StorageFormatError
 SeriesContent: TypeAlias = Literal['float', 'str', 'datetime']
 _FIRST_PORTION = 16
 _MOST_SERIES = 4096
+_VALUES = 1000
+"""Values of a comparison that are decoded at a time: a few milliseconds."""
 _PORTION_POINTS = 2**20
 """Points to have in memory at a time, of series that are then thinned out: about 24 MiB."""
 
@@ -108,6 +110,7 @@ async def compare_readable(
     found: set[str] = set()
     rows: dict[str, dict[str, Value]] = {}
     damaged = {}
+    since_checkpoint = 0
     for experiment in chosen.experiments:
         name = experiment.name
         row = rows[name] = {}
@@ -117,7 +120,11 @@ async def compare_readable(
                 row[variable.path] = value_of(worker, name, variable, latest)
             except StorageFormatError as error:
                 damaged[name, variable.path] = error
-        await anyio.lowlevel.checkpoint()
+        since_checkpoint += len(row)
+        if since_checkpoint >= _VALUES:
+            # Whatever else waits for the worker need not wait for all of them.
+            await anyio.lowlevel.checkpoint()
+            since_checkpoint = 0
     # Those that are named stand in the order in which they are.
     every = sorted(found) if paths.exact is None else [*dict.fromkeys(paths.exact)]
     return Comparison(every, rows, damaged)
