@@ -24,13 +24,14 @@ If no value is finite, the least is inf, the greatest -inf and the mean 0.
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from neptune_async._storage.loaded_numpy import loaded_numpy
 from neptune_async._storage.points import Points, Stride, Values, ascends
@@ -51,6 +52,14 @@ _ROWS = {
     _HAS_VALUES | _HAS_NON_FINITE: struct.Struct('<4I8d'),
 }
 """A chunk or a block, by the first two flags."""
+ROW_FIELDS = {
+    'points': '<u4',
+    **dict.fromkeys(
+        ('least', 'greatest', 'last', 'mean', 'least_step', 'greatest_step', 'least_time',
+         'greatest_time'), '<f8',
+    ),
+}  # fmt: skip
+"""The fields of one whose values are finite floats, as NumPy has them."""
 
 
 ValueSummary: TypeAlias = tuple[int, int, int, float, float, float, float]
@@ -166,13 +175,20 @@ def block_summaries(points: Points, steps_ascend: bool, times_ascend: bool) -> I
 
 def merged(some: Sequence[Summary]) -> Summary:
     """Return the summary of points of which there are summaries, in the order of the points."""
-    points, nan, positive, negative, least, greatest, last, means, *ends = zip(*some, strict=True)
+    return merged_columns([*zip(*some, strict=True)])
+
+
+def merged_columns(columns: Sequence[Sequence[Any]]) -> Summary:
+    """Return the same, of a sequence of each field of the summaries."""
+    points, nan, positive, negative, least, greatest, last, means, *ends = columns
     finite = points
     if any(nan) or any(positive) or any(negative):
-        finite = tuple(each.finite for each in some)
+        finite = [a - b - c - d for a, b, c, d in zip(*columns[:4], strict=True)]
     total = sum(finite)
-    # Weighted one by one: a sum of all values may be beyond what a float can be.
-    mean = sum(each * (count / total) for each, count in zip(means, finite, strict=True) if count)
+    mean = sum(map(operator.mul, means, finite)) / total if total else 0.0
+    if not math.isfinite(mean):
+        # Weighted one by one: the sum of all values is beyond what a float can be.
+        mean = sum(each * (count / total) for each, count in zip(means, finite, strict=True))
     return Summary(
         sum(points), sum(nan), sum(positive), sum(negative), min(least), max(greatest),
         last[-1], float(mean), min(ends[0]), max(ends[1]), min(ends[2]), max(ends[3]),
@@ -329,9 +345,13 @@ def unpacked_chunk_row(stored: bytes) -> Summary:
     :raises ValueError: the bytes are not the stored form of any.
     """
     try:
-        return next(_rows(stored))
-    except (IndexError, KeyError, StopIteration, struct.error):
+        flags = stored[0] & ~(_STEPS_ASCEND | _TIMES_ASCEND)
+        points, *fields = _ROWS[flags].unpack_from(stored, _HEAD.size + _SERIES.size)
+    except (IndexError, KeyError, struct.error):
         raise ValueError('it has no summary of a chunk') from None
+    if flags & _HAS_NON_FINITE:
+        return Summary(points, *fields)
+    return Summary(points, *((0, 0, 0) if flags else _NO_VALUES), *fields)
 
 
 def unpacked_blocks(stored: bytes) -> Sequence[Summary]:
@@ -339,11 +359,41 @@ def unpacked_blocks(stored: bytes) -> Sequence[Summary]:
 
     :raises ValueError: the bytes are not the stored form of any.
     """
+    return [*map(Summary._make, zip(*unpacked_columns(stored), strict=True))]
+
+
+def unpacked_columns(stored: bytes) -> Sequence[Sequence[Any]]:
+    """Return the same as a sequence of each of their fields.
+
+    :raises ValueError: the bytes are not the stored form of any.
+    """
     try:
-        chunk, *blocks = _rows(stored)
-    except (IndexError, KeyError, ValueError, struct.error):
+        flags = stored[0] & ~(_STEPS_ASCEND | _TIMES_ASCEND)
+        rows = _ROWS[flags].iter_unpack(memoryview(stored)[_HEAD.size + _SERIES.size :])
+        chunk = next(rows)
+        columns = [*zip(*rows, strict=True)] or [(field,) for field in chunk]
+    except (IndexError, KeyError, StopIteration, struct.error):
         raise ValueError('it has no summary of a chunk') from None
-    return blocks or [chunk]
+    if flags & _HAS_NON_FINITE:
+        return columns
+    unknown = (0, 0, 0) if flags else _NO_VALUES
+    return [columns[0], *((field,) * len(columns[0]) for field in unknown), *columns[1:]]
+
+
+def block_count(stored: bytes) -> int:
+    """Return how many blocks a chunk has."""
+    return int.from_bytes(stored[1:3], 'little') or 1
+
+
+def finite_rows(stored: bytes, is_whole: bool) -> bytes | None:
+    """Return the summary of a chunk, or those of its blocks, with ``ROW_FIELDS``; None if its
+    values are not all finite floats.
+    """
+    size, start = _ROWS[_HAS_VALUES].size, _HEAD.size + _SERIES.size
+    rows = len(stored) - start
+    if stored[0] & (_HAS_VALUES | _HAS_NON_FINITE) != _HAS_VALUES or rows % size or not rows:
+        return None
+    return stored[start : start + size] if is_whole or rows == size else stored[start + size :]
 
 
 def unpacked_series_summary(stored: bytes) -> SeriesSummary:
@@ -369,15 +419,6 @@ def last_value(stored: bytes) -> float | None:
     except struct.error:
         raise ValueError('it has no summary of the series') from None
     return value if flags & _HAS_VALUES else None
-
-
-def _rows(stored: bytes) -> Iterator[Summary]:
-    flags = stored[0] & ~(_STEPS_ASCEND | _TIMES_ASCEND)
-    rows = _ROWS[flags].iter_unpack(memoryview(stored)[_HEAD.size + _SERIES.size :])
-    if flags & _HAS_NON_FINITE:
-        return map(Summary._make, rows)
-    unknown = (0, 0, 0) if flags else _NO_VALUES
-    return (Summary(row[0], *unknown, *row[1:]) for row in rows)
 
 
 def _stored_fields(flags: int, summary: Summary) -> Sequence[float]:

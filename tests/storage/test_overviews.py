@@ -21,8 +21,8 @@ from neptune_async._storage import chunks, registry, summaries
 from neptune_async._storage import overviews as overviews_of_points
 from neptune_async._storage.base import Damaged, Examinable, Storage
 from neptune_async._storage.chunks import CHUNK_POINTS
-from neptune_async._storage.overviews import Axis, Buckets, Grid
-from neptune_async._storage.points import Points, expanded
+from neptune_async._storage.overviews import Axis, Buckets, Grid, OverviewMaker
+from neptune_async._storage.points import Points, Stride, expanded
 from neptune_async._storage.sqlite import overviews as sqlite_overviews
 
 from .test_chunks import points
@@ -30,14 +30,17 @@ from .test_chunks import points
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@pytest.fixture(params=['with NumPy', 'without'], autouse=True)
+@pytest.fixture(params=['with NumPy', 'with it, of few', 'without'], autouse=True)
 def numpy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == 'without':
         # Not taken out of sys.modules: NumPy cannot be imported twice.
         for module in (chunks, overviews_of_points, summaries):
             monkeypatch.setattr(module, 'loaded_numpy', lambda: None)
-    else:
-        pytest.importorskip('numpy')
+        return
+    pytest.importorskip('numpy')
+    if request.param == 'with it, of few':
+        # As if they were many, of which one is made at a time.
+        monkeypatch.setattr(overviews_of_points, 'FEW_SUMMARIES', 0)
 
 
 def require_right(found: Buckets, axis: Sequence[float], values: Sequence[Any]) -> None:
@@ -252,6 +255,18 @@ def test_an_overview_of_regular_steps_reads_no_point_of_a_chunk(
     (overview,) = found.series.values()
     assert overview.damaged == []
     assert sum(overview.buckets.points) >= 3 * CHUNK_POINTS
+
+
+def test_summaries_that_do_not_sum_up_are_not_made_sums_of(whole: str) -> None:
+    grid = Grid.over('step', 0.0, 9999.0, 10)
+    some = Points(Stride(0.0, 1.0, 2000), array('d', range(2000)), array('d', range(2000)))
+    stored = summaries.packed_summary(summaries.summarised(some, summaries.NO_POINTS, True))
+    maker = OverviewMaker(grid)
+    maker.add_summary(0, 2000, 0.0, 1999.0, stored)
+    maker.add_summary(2000, 2100, 0.0, 2099.0, stored)
+    assert [*maker.settle()] == [2000]
+    maker.add_points(2000, Points(Stride(0.0, 1.0, 2100), array('d'), array('d', range(2100))))
+    assert sum(maker.buckets.points) == 4100
 
 
 @pytest.mark.asyncio

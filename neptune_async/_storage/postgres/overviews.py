@@ -112,7 +112,7 @@ async def read_overviews(
                 low, high = _range(row, grid)
                 maker = makers[variable_id]
                 maker.add_summary(row['first'], row['count'], low, high, row['summary'])
-        cut = [(each, first) for each, maker in makers.items() for first in maker.pieces]
+        cut = [(each, first) for each, maker in makers.items() for first in maker.settle()]
         async for row in _points(connection, variables, cut):
             runs = [*runs_of(Variable(*row[:4]), row)]
             damaged[row['id']] += [run.why for run in runs if isinstance(run, Damaged)]

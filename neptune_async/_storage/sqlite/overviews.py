@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -77,7 +77,7 @@ def read_overviews(
             # Where the index and a row disagree, the row may name another variable.
             if variable_id in series:
                 series[variable_id].add_chunk(row)
-        cut = [place for own in series.values() for place in own.cut]
+        cut = [place for own in series.values() for place in own.settle()]
         for start in range(0, len(cut), _AT_ONCE):
             for variable_id, *row in chunks_at(connection, cut[start : start + _AT_ONCE]):
                 series[variable_id].add_pieces(row)
@@ -103,11 +103,6 @@ class _Series:
     def overview(self) -> Overview:
         return Overview(self._maker.buckets, self.damaged)
 
-    @property
-    def cut(self) -> list[tuple[int, int]]:
-        """The chunks of which points are needed: the variable's id, and where each begins."""
-        return [(self._id, first) for first in self._maker.pieces]
-
     def add_chunk(self, row: Sequence[Any]) -> None:
         """Add what is known of the chunk in a row of ``TAIL_COLUMNS``."""
         stored: bytes | None = row[-1]
@@ -123,6 +118,10 @@ class _Series:
         except StorageFormatError:
             stored = None
         self._maker.add_summary(tail.first, tail.count, low, high, stored)
+
+    def settle(self) -> Iterator[tuple[int, int]]:
+        """Yield the chunks of which points are needed: the variable's id, and where each begins."""
+        return ((self._id, first) for first in self._maker.settle())
 
     def add_pieces(self, row: Sequence[Any]) -> None:
         """Add the points that are needed of the chunk in a row of ``CHUNK_COLUMNS``."""
