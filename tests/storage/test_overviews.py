@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +257,37 @@ def test_an_overview_of_regular_steps_reads_no_point_of_a_chunk(
     (overview,) = found.series.values()
     assert overview.damaged == []
     assert sum(overview.buckets.points) >= 3 * CHUNK_POINTS
+
+
+@pytest.mark.parametrize('step', [1, 2, 64])
+@pytest.mark.parametrize('first', [0, 1, 700, -5])
+def test_chunks_of_regular_steps_end_where_buckets_do(
+    tmp_path: Path, first: int, step: int
+) -> None:
+    path = tmp_path / 'experiments.db'
+    count = 3 * CHUNK_POINTS
+    with Experiment('a', storage=path) as exp:
+        steps = [first + step * n for n in range(count)]
+        exp['x'].extend(map(float, range(count)), steps=steps)
+        exp['by 7'].extend([0.0] * count, steps=[7 * n for n in range(count)])
+    with closing(sqlite3.connect(path)) as connection:
+        chunks = connection.execute(
+            'SELECT count, least_step, greatest_step '
+            "FROM chunks JOIN variables ON id = variable_id WHERE path = 'x' ORDER BY first"
+        ).fetchall()
+        others = connection.execute(
+            'SELECT count FROM chunks JOIN variables ON id = variable_id '
+            "WHERE path = 'by 7' ORDER BY first"
+        ).fetchall()
+    width = step * CHUNK_POINTS
+    assert sum(chunk[0] for chunk in chunks) == count
+    assert len(chunks) == (3 if first // step == 0 else 4)
+    for _, least, greatest in chunks:
+        assert least // width == greatest // width
+    assert others == [(CHUNK_POINTS,)] * 3
+    with Experiment('a', storage=path) as exp:
+        exp['x'].extend([7.0] * 100)
+        assert [*exp['x'].to_numpy()['step'][[0, -1]]] == [steps[0], steps[-1] + 100]
 
 
 def test_summaries_that_do_not_sum_up_are_not_made_sums_of(whole: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from neptune_async._storage.points import (
     Columns,
     Points,
     SeriesEnd,
+    Stride,
     columns_by_variable,
     concatenated,
     resolved,
@@ -240,10 +242,23 @@ def repacked(points: Points, end: SeriesEnd, before: SeriesSummary) -> Iterator[
     :param end: where the series stands before them.
     :param before: the summary of the series before them.
     """
-    for start in range(0, len(points), CHUNK_POINTS):
-        chunk = packed(points.sliced(start, start + CHUNK_POINTS), end, before)
+    start = 0
+    while start < len(points):
+        stop = start + CHUNK_POINTS - _points_after_an_edge(points.steps, start)
+        chunk = packed(points.sliced(start, stop), end, before)
         end, before = chunk.end, unpacked_series_summary(chunk.summary)
+        start = stop
         yield chunk
+
+
+def _points_after_an_edge(steps: Stride | array[float], start: int) -> int:
+    """Return how many points less than a full one has a chunk that begins at one of them, so that
+    those after it begin where buckets of an overview do (see ``overviews``). Else each chunk of a
+    series whose steps begin at 1 would have a point of the bucket that is mostly in the next.
+    """
+    if not isinstance(steps, Stride) or steps.stride <= 0 or math.frexp(steps.stride)[0] != 0.5:
+        return 0
+    return int(steps.first // steps.stride + start) % CHUNK_POINTS
 
 
 def apply(connection: sqlite3.Connection, rewrite: Rewrite) -> None:
