@@ -25,7 +25,8 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
 from neptune_async._storage.findings import Finding
-from neptune_async._storage.overviews import Buckets, Grid
+from neptune_async._storage.grid import Grid
+from neptune_async._storage.overviews import Buckets
 from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary

@@ -8,13 +8,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from neptune_async._storage.grid import Grid
 from neptune_async._storage.points import Points, Stride
 from neptune_async._storage.summaries import ROW_FIELDS
-
-if TYPE_CHECKING:
-    from neptune_async._storage.overviews import Grid
 
 FEW_SUMMARIES = 16
 """Chunks up to which they are as soon added one by one."""

@@ -22,7 +22,7 @@ from neptune_async._engine.durability import overlaid_storage
 from neptune_async._engine.store import opened
 from neptune_async._model.messages import CONTAINERS
 from neptune_async._storage.base import Storage
-from neptune_async._storage.overviews import Grid
+from neptune_async._storage.grid import Grid
 from neptune_async.exceptions import StorageFormatError
 from neptune_async.variable import Atom, Set
 

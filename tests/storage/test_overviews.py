@@ -23,7 +23,8 @@ from neptune_async._storage import chunks, registry, summaries
 from neptune_async._storage import overviews as overviews_of_points
 from neptune_async._storage.base import Damaged, Examinable, Storage
 from neptune_async._storage.chunks import CHUNK_POINTS
-from neptune_async._storage.overviews import Axis, Buckets, Grid, OverviewMaker
+from neptune_async._storage.grid import Axis, Grid
+from neptune_async._storage.overviews import Buckets, OverviewMaker
 from neptune_async._storage.points import Points, Stride, expanded
 from neptune_async._storage.sqlite import overviews as sqlite_overviews
 

@@ -29,7 +29,7 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.findings import Finding
-from neptune_async._storage.overviews import Grid
+from neptune_async._storage.grid import Grid
 from neptune_async._storage.points import Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary

@@ -16,7 +16,7 @@ from neptune_async._storage.base import (
     VariablesByExperiment,
     Window,
 )
-from neptune_async._storage.overviews import Grid
+from neptune_async._storage.grid import Grid
 from neptune_async._storage.points import Sink
 from neptune_async._storage.sqlite.scratch import ScratchStorage
 from neptune_async._storage.summaries import SeriesSummary

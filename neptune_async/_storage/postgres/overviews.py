@@ -12,7 +12,8 @@ import asyncpg
 
 from neptune_async._model.operations import Variable
 from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
-from neptune_async._storage.overviews import Grid, OverviewMaker
+from neptune_async._storage.grid import Grid
+from neptune_async._storage.overviews import OverviewMaker
 from neptune_async._storage.points import concatenated
 from neptune_async._storage.postgres.bulk import WANTED, ids_of
 from neptune_async._storage.postgres.reading import rows_are_missing, runs_of

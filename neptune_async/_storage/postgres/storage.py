@@ -25,7 +25,7 @@ from neptune_async._storage.base import (
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.findings import Finding
-from neptune_async._storage.overviews import Grid
+from neptune_async._storage.grid import Grid
 from neptune_async._storage.points import Sink
 from neptune_async._storage.postgres import bulk, experiments, files, health, overviews, reading
 from neptune_async._storage.postgres import sessions as rows_of_sessions

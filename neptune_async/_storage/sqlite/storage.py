@@ -31,7 +31,7 @@ from neptune_async._storage.base import (
 )
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.forking import FORK_GUARD
-from neptune_async._storage.overviews import Grid
+from neptune_async._storage.grid import Grid
 from neptune_async._storage.points import Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.sqlite import bulk, files, health, overviews, reading, series
