@@ -7,11 +7,19 @@ from typing import Any, TypeAlias
 
 from neptune_async._model.paths import normalise
 from neptune_async._model.showing import harmless
-from neptune_async._model.structures import Above, Members, name_text, unfolded, within
-from neptune_async._model.values import AtomValue, atom_value
+from neptune_async._model.structures import (
+    Above,
+    Members,
+    holds_structures,
+    name_text,
+    unfolded,
+    within,
+)
+from neptune_async._model.values import AtomValue, assignable
 from neptune_async.exceptions import InvalidPathError, UnsupportedValueError
+from neptune_async.files import File
 
-Stringified: TypeAlias = 'AtomValue | list[Stringified] | dict[str, Stringified]'
+Stringified: TypeAlias = 'AtomValue | File | list[Stringified] | dict[str, Stringified]'
 
 
 def stringified(config: object) -> Stringified:
@@ -25,10 +33,10 @@ def stringified(config: object) -> Stringified:
         {'lr': 0.1, 'loss': '<built-in function abs>', 'layers': [10, 64], "('a', 1)": '1j'}
 
     Structures of every kind (a dataclass, ``argparse.Namespace``, OmegaConf, ...) become dicts,
-    tuples and one-dimensional arrays become lists, and a set becomes a sorted list. What
-    ``assign`` keeps as a text, as a path or a date, is that text. A key that can be none is
-    ``str`` of it, with escapes for control characters; one that is there already gets a number, as
-    ``'1 (2)'``.
+    tuples and one-dimensional arrays become lists, and a set becomes a sorted list. What ``assign``
+    keeps as a text, as a path or a date, is that text, and a ``File`` stays one. A key that can be
+    none is ``str`` of it, with escapes for control characters; one that is there already gets a
+    number, as ``'1 (2)'``.
 
     The original stays as it is. A text over the limit of 64 MB is not cut, and two keys of several
     levels that name one path, as in ``{'a/b': 1, 'a': {'b': 2}}``, are not told apart: ``assign``
@@ -51,9 +59,12 @@ def _stringified(value: object, where: str, above: Above) -> Stringified:
         items: list[Any] = [
             _stringified(item, f'{where}/{n}', above) for n, item in enumerate(inner)
         ]
+        if not holds_structures(items):
+            # It stays a list, which holds no files.
+            items = [_text(item) if isinstance(item, File) else item for item in items]
         return _sorted(items) if isinstance(inner, (set, frozenset)) else items
     try:
-        return atom_value(inner)
+        return assignable(inner)
     except UnsupportedValueError:
         return _text(inner)
 

@@ -80,7 +80,7 @@ def _leaves_of(
     path: str, value: object, above: Above, splits_lists: bool, join: Join
 ) -> Iterator[tuple[str, object]]:
     members = unfolded(value)
-    if splits_lists and _holds_structures(members):
+    if splits_lists and holds_structures(members):
         members = Members(enumerate(members))  # type: ignore[arg-type]  # a list, or a tuple
     if not isinstance(members, Members):
         yield path, members
@@ -96,7 +96,7 @@ def _leaves_of(
             yield from _leaves_of(below, member, above, splits_lists, join)
 
 
-def _holds_structures(items: object, depth: int = 0) -> bool:
+def holds_structures(items: object, depth: int = 0) -> bool:
     """Whether there is a structure in a list, or in the lists in it."""
     # One list of many numbers is the usual one, and is told by the types of its items.
     if not isinstance(items, (list, tuple)) or isinstance(items, Members):
@@ -104,7 +104,7 @@ def _holds_structures(items: object, depth: int = 0) -> bool:
     if not any(map(_unfolding, {*map(type, items)})) or depth == MAX_DEPTH:
         return False
     inner = map(unfolded, items)
-    return any(isinstance(one, Members) or _holds_structures(one, depth + 1) for one in inner)
+    return any(isinstance(one, Members) or holds_structures(one, depth + 1) for one in inner)
 
 
 def within(above: Above, value: object, where: str) -> Above:

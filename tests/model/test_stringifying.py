@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from neptune_async import stringified
+from neptune_async import File, stringified
 from neptune_async._model.structures import leaves_of
-from neptune_async._model.values import atom_value
+from neptune_async._model.values import assignable, atom_value
 from neptune_async.exceptions import UnsupportedValueError
 
 
@@ -61,6 +61,15 @@ def test_what_an_atom_keeps_as_a_text_or_a_list_is_that() -> None:
     value = {'path': Path('a/b'), 'day': date(2026, 11, 1), 'split': Split.TRAIN}
     assert stringified(value) == {'path': 'a/b', 'day': '2026-11-01', 'split': 'TRAIN'}
     assert stringified((1, np.array([1.5]), np.float32(0.5))) == [1, [1.5], 0.5]
+
+
+def test_a_file_stays_one_where_it_can_be_assigned() -> None:
+    file = File(b'x', name='x.bin')
+    config = {'model': file, 'models': [file], 'layers': [{'size': 1}, file]}
+    copy = stringified(config)
+    assert copy == {'model': file, 'models': [str(file)], 'layers': [{'size': 1}, file]}
+    for _, leaf in leaves_of('p', copy, splits_lists=True):
+        assignable(leaf)
 
 
 def test_structures_become_dicts() -> None:
