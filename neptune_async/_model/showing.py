@@ -36,6 +36,8 @@ def shortened(value: object) -> str:
         text = repr(value)
     except Exception:  # a repr that fails, or an int too long for decimal digits
         return f'a value of type {type(value).__name__}'
+    if '\n' in text:  # as that of an array
+        text = ' '.join(map(str.strip, text.splitlines()))
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 

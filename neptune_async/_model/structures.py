@@ -44,6 +44,11 @@ def is_scalar(value: object) -> bool:
     return _unfold(value) is None
 
 
+def is_structured(kind: type) -> bool:
+    """Whether instances of a class are structures, or lists."""
+    return _unfolding(kind) is not None
+
+
 def unfolded(value: object) -> object:
     """Return the ``Members`` of a structure, the items of a list or tuple, or any other value
     itself.

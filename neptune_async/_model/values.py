@@ -32,7 +32,7 @@ from uuid import UUID
 
 from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.showing import shortened
-from neptune_async._model.structures import MAX_DEPTH, Members, enum_text, unfolded
+from neptune_async._model.structures import MAX_DEPTH, Members, enum_text, is_structured, unfolded
 from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
 from neptune_async.files import File, FileReference, Histogram
 
@@ -116,6 +116,13 @@ def _no_atom(value: object) -> str:
         return 'an atom cannot hold a Histogram; log it to a series'
     if isinstance(value, FileReference):
         return _READ_BACK
+    if isinstance(value, (set, frozenset)):
+        return (
+            f'an atom cannot hold {_described(value)}; add(*values) makes a Set of it, and '
+            'neptune_async.stringified(config) a list'
+        )
+    if isinstance(value, type) and is_structured(value):
+        return f'an atom cannot hold {_described(value)}; assign an instance of it'
     return (
         f'an atom cannot hold {_described(value)}; assign a bool, int, float, str, datetime, '
         'None, a File, a list of these but files, or neptune_async.stringified(config), which '

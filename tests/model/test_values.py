@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
@@ -248,6 +249,27 @@ def test_an_atom_refuses_all_else(value: object) -> None:
 def test_a_value_that_is_refused_is_told_of_stringified() -> None:
     with pytest.raises(UnsupportedValueError, match=r'neptune_async\.stringified\('):
         atom_value(object())
+
+
+@pytest.mark.parametrize(
+    ('value', 'remedy'),
+    [
+        ({'a'}, r'add\(\*values\).*stringified\('),
+        (OrderedDict, 'assign an instance'),
+        (list, 'assign an'),
+    ],
+)
+def test_a_set_and_a_class_are_told_what_to_do(value: object, remedy: str) -> None:
+    with pytest.raises(UnsupportedValueError, match=remedy):
+        atom_value(value)
+
+
+def test_a_value_is_shown_on_one_line() -> None:
+    with pytest.raises(
+        UnsupportedValueError, match=r'array\(\[\[0., 0.\], \[0., 0.\]\]\) '
+    ) as caught:
+        atom_value(np.zeros((2, 2)))
+    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
