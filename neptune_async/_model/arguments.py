@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from neptune_async._model.arrays import is_time
 from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.showing import on_one_line
 from neptune_async._model.structures import Members, is_scalar, leaves_of, unfolded
@@ -17,7 +18,6 @@ from neptune_async._model.values import (
     checked_step,
     checked_timestamp,
     content_of,
-    is_time,
     loggable,
     set_member,
     shown_step,

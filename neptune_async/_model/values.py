@@ -20,7 +20,6 @@ import json
 import math
 import operator
 import re
-from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
@@ -30,6 +29,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+from neptune_async._model.arrays import is_masked, is_time, may_be_a_number, numbers_of
 from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.showing import shortened
 from neptune_async._model.structures import MAX_DEPTH, Members, enum_text, is_structured, unfolded
@@ -135,17 +135,7 @@ def _items(value: object) -> Sequence[object] | None:
     inner = unfolded(value)
     if isinstance(inner, (list, tuple)) and not isinstance(inner, Members):
         return inner
-    if not isinstance(value, array) and getattr(value, 'ndim', None) != 1:
-        return None
-    # Bytes, and a column of pandas, whose index would be lost.
-    if isinstance(value, memoryview) or hasattr(value, 'to_dict'):
-        return None
-    try:
-        numbers = value.tolist()  # type: ignore[attr-defined]  # AttributeError is the check
-    except Exception:  # of a library that has no numbers for it, as of a sparse tensor
-        return None
-    are_numbers = isinstance(numbers, list) and {*map(type, numbers)} <= _NUMBERS
-    return numbers if are_numbers and not is_time(value) and not _is_masked(value) else None
+    return numbers_of(value)
 
 
 def _text(value: object) -> Any:
@@ -180,7 +170,7 @@ def series_value(value: object) -> SeriesValue:
         return _exact_float(plain)
     if isinstance(value, Histogram):
         return value
-    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and _may_be_a_number(value):
+    if plain is _UNSUPPORTED and hasattr(type(value), '__float__') and may_be_a_number(value):
         try:
             converted = float(value)  # type: ignore[arg-type]  # hasattr is the check
             is_rounded = _is_rounded(converted, value)
@@ -386,7 +376,6 @@ def datetime_of(text: str) -> datetime:
 
 _UNSUPPORTED: Any = object()
 _SCALARS = frozenset({bool, int, float, str, datetime, type(None)})
-_NUMBERS = frozenset({bool, int, float})
 
 
 def _plain(value: object) -> Any:
@@ -406,7 +395,7 @@ def _plain(value: object) -> Any:
         return int(value)
     if isinstance(value, datetime):
         return _plain_datetime(value)
-    if not callable(getattr(value, 'item', None)) or is_time(value) or _is_masked(value):
+    if not callable(getattr(value, 'item', None)) or is_time(value) or is_masked(value):
         return _UNSUPPORTED
     try:
         item = value.item()  # type: ignore[attr-defined]  # callable is the check
@@ -436,26 +425,6 @@ def _tells_its_offset(value: datetime) -> bool:
     except Exception:  # a tzinfo is anybody's code
         return False
     return True
-
-
-def is_time(value: object) -> bool:
-    """Whether a value is a datetime64 or timedelta64, or an array of them.
-
-    Their ``item()`` may be an int of nanoseconds: a number that nobody has meant.
-    """
-    return getattr(getattr(value, 'dtype', None), 'kind', None) in ('m', 'M')
-
-
-def _is_masked(value: object) -> bool:
-    """Whether NumPy has masked a value, of which ``item()`` and ``float()`` make a zero."""
-    any_masked = getattr(getattr(value, 'mask', None), 'any', None)
-    return callable(any_masked) and bool(any_masked())
-
-
-def _may_be_a_number(value: object) -> bool:
-    """Whether ``float()`` would not make a number of a time, a complex number or a text."""
-    kind = getattr(getattr(value, 'dtype', None), 'kind', None)
-    return not is_time(value) and not _is_masked(value) and kind not in ('c', 'S', 'U')
 
 
 def _within_limit(text: str) -> str:
