@@ -56,13 +56,11 @@ class ExperimentSummary:
     """An experiment as a list of many shows it.
 
     :ivar created: seconds since the epoch.
-    :ivar variables: how many it has.
     """
 
     id: int
     name: str
     created: float
-    variables: int
 
 
 VariablesByExperiment: TypeAlias = Mapping[int, Sequence[Variable]]
@@ -420,6 +418,9 @@ class Storage(Protocol):
         self, names: Collection[str] | None = None
     ) -> list[ExperimentSummary]:
         """Return the experiments of these names, or all, in the order in which they were made."""
+
+    async def count_variables(self, experiment_ids: Collection[int]) -> dict[int, int]:
+        """Return how many variables each of several experiments has; one without is left out."""
 
     async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         """Return the greatest last timestamp of the series of each experiment; one without points

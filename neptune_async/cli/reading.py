@@ -73,10 +73,11 @@ def list_verb(query: Query, as_json: bool, storage: str | None) -> int:
         experiments = store.call(satisfying, query, experiments)
         ids = [experiment.id for experiment in experiments]
         known = store.call(states, ids)
+        counts = store.ask(lambda s: s.count_variables(ids))
         texts, damaged = store.call(descriptions, experiments)
         location = store.location
         last: Mapping[int, float | Damaged] | None = None
-        if sum(experiment.variables for experiment in experiments) <= _MOST_LOOKED_AT:
+        if sum(counts.values()) <= _MOST_LOOKED_AT:
             last = store.ask(lambda s: s.last_points(ids))
             damaged += [
                 messages.damaged_points_of(e.name, location, why.why)
@@ -84,18 +85,24 @@ def list_verb(query: Query, as_json: bool, storage: str | None) -> int:
                 if isinstance(why := last.get(e.id), Damaged)
             ]
     if as_json:
-        print_json([_json_summary(e, known[e.id], texts.get(e.id), last) for e in experiments])
+        print_json(
+            [
+                _json_summary(e, known[e.id], texts.get(e.id), counts.get(e.id, 0), last)
+                for e in experiments
+            ]
+        )
     elif not experiments:
         which = 'no experiment is in' if is_empty else 'no experiment is meant of those in'
         click.echo(f'{which} {harmless(location)}', err=True)
     else:
-        _print_experiments(experiments, known, last, texts)
+        _print_experiments(experiments, known, counts, last, texts)
     return told_damaged(damaged)
 
 
 def _print_experiments(
     experiments: Sequence[ExperimentSummary],
     known: Mapping[int, State],
+    counts: Mapping[int, int],
     last: Mapping[int, float | Damaged] | None,
     texts: Mapping[int, str],
 ) -> None:
@@ -110,7 +117,7 @@ def _print_experiments(
                 times.append(DAMAGED)
             else:
                 times.append('' if when is None else shown_time(when))
-        row = [on_one_line(e.name), known[e.id], *times, f'{e.variables:,}']
+        row = [on_one_line(e.name), known[e.id], *times, f'{counts.get(e.id, 0):,}']
         # What is written on several lines is on one here.
         rows.append([*row, shown_value(' '.join(texts.get(e.id, '').split()))] if texts else row)
     print_table(columns, rows, right=['variables'])
@@ -120,15 +127,14 @@ def _json_summary(
     experiment: ExperimentSummary,
     state: State,
     description: str | None,
+    variables: int,
     last: Mapping[int, float | Damaged] | None,
 ) -> dict[str, Any]:
+    summary = {**_summary(experiment, state, description), 'variables': variables}
     if last is None:
-        return _summary(experiment, state, description)
+        return summary
     when = last.get(experiment.id)
-    return {
-        **_summary(experiment, state, description),
-        'last_point': None if isinstance(when, Damaged) else when,
-    }
+    return {**summary, 'last_point': None if isinstance(when, Damaged) else when}
 
 
 def _summary(
@@ -139,7 +145,6 @@ def _summary(
         'description': description,
         'state': state,
         'created': experiment.created,
-        'variables': experiment.variables,
     }
 
 

@@ -113,6 +113,7 @@ def in_bulk(url: str) -> list[object]:
         summaries = store.ask(lambda s: s.read_summaries(variables))
         return [
             experiments,
+            store.ask(lambda s: s.count_variables(ids)),
             sorted(paths),
             variables,
             sorted(latest.atoms.items()),

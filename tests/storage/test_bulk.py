@@ -98,7 +98,7 @@ def points_of(pieces: Any) -> list[tuple[Any, ...]]:
 @pytest.mark.asyncio
 async def test_experiments_are_found_by_name_or_all(store: SQLiteStorage) -> None:
     every = await store.find_experiments()
-    assert [(e.name, e.variables) for e in every] == [('closed', 10), ('mixed', 5), ('fresh', 6)]
+    assert [e.name for e in every] == ['closed', 'mixed', 'fresh']
     assert all(abs(e.created - datetime.now().timestamp()) < 600 for e in every)
     assert await store.find_experiments(['fresh', 'nobody', 'closed']) == [every[0], every[2]]
     assert await store.find_experiments([]) == []

@@ -247,6 +247,14 @@ class OverlaidStorage:
 
     # ── What many experiments have ───────────────────────────────────────────
 
+    async def count_variables(self, experiment_ids: Collection[int]) -> dict[int, int]:
+        return _merged(
+            await self._of_many(
+                experiment_ids,
+                lambda storage, has: storage.count_variables([*filter(has, experiment_ids)]),
+            )
+        )
+
     async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         return _merged(
             await self._of_many(

@@ -48,12 +48,23 @@ async def find_experiments(
 ) -> list[ExperimentSummary]:
     """Return the experiments of these names, or all, in the order in which they were made."""
     rows = await connection.fetch(
-        'SELECT id, name, extract(epoch FROM created)::double precision, '
-        '(SELECT count(*) FROM variables WHERE experiment_id = experiments.id) '
+        'SELECT id, name, extract(epoch FROM created)::double precision '
         'FROM experiments WHERE $1::text[] IS NULL OR name = ANY ($1) ORDER BY created, id',
         None if names is None else [*names],
     )
     return [ExperimentSummary(*row) for row in rows]
+
+
+async def count_variables(
+    connection: asyncpg.Connection, experiment_ids: Collection[int]
+) -> dict[int, int]:
+    """Return how many variables each of several experiments has."""
+    rows = await connection.fetch(
+        'SELECT experiment_id, count(*) FROM variables '
+        'WHERE experiment_id = ANY ($1) GROUP BY experiment_id',
+        [*experiment_ids],
+    )
+    return dict(rows)
 
 
 async def last_points(

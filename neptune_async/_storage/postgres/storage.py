@@ -230,6 +230,9 @@ class PostgresStorage:
     ) -> list[ExperimentSummary]:
         return await self._open_server.run(bulk.find_experiments, names)
 
+    async def count_variables(self, experiment_ids: Collection[int]) -> dict[int, int]:
+        return await self._open_server.run(bulk.count_variables, experiment_ids)
+
     async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         return await self._open_server.run(bulk.last_points, experiment_ids)
 

@@ -345,6 +345,9 @@ class SQLiteStorage:
     ) -> list[ExperimentSummary]:
         return await self._run(bulk.find_experiments, names)
 
+    async def count_variables(self, experiment_ids: Collection[int]) -> dict[int, int]:
+        return await self._run(bulk.count_variables, experiment_ids)
+
     async def last_points(self, experiment_ids: Collection[int]) -> dict[int, float | Damaged]:
         return await self._run(bulk.last_points, experiment_ids)
 
