@@ -15,8 +15,9 @@ of ``schema.sql``, as they are there, and no others: a file with more is refused
     and content in UTF-8 with a zero byte between them.
 ``atoms``, ``members``
     The value of an atom, the members of a set: JSON in UTF-8, as
-    ``neptune_async._model.values`` tells. ``crc32`` is that of the variable's id as int64,
-    little endian, and the value.
+    ``neptune_async._model.values`` tells. A set has a row in ``atoms``, too: how many members
+    it has; and so has a series that has chunks: how many points are in them. ``crc32`` is that of
+    the variable's id as int64, little endian, and the value.
 ``chunks``
     Points of one series, up to 8,192 a row, in the order in which they were
     logged: ``first`` counts the points before. Columns are packed in the forms

@@ -6,7 +6,7 @@ import json
 import math
 import sqlite3
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neptune_async._model.operations import Container, Variable
@@ -39,6 +39,7 @@ from neptune_async._storage.sqlite.checksums import (
     require_absent_values,
 )
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.counts import find_counts, lack
 from neptune_async._storage.sqlite.reading import (
     LAST_CHUNKS,
     TAIL_COLUMNS,
@@ -165,19 +166,25 @@ def find_variables(
 def read_latest(connection: StoreConnection, variables: VariablesByExperiment) -> Latest:
     """Return what variables hold: values, members, and of a series its last point."""
     latest = Latest()
+    sets, series = ids_of(variables, 'set'), ids_of(variables, 'series')
     with transaction(connection, 'DEFERRED'):
         _add_atoms(connection, ids_of(variables, 'atom'), latest)
         for variable_id, *row in connection.execute(
             'SELECT variable_id, member, crc32 FROM members '
             'WHERE variable_id IN (SELECT value FROM json_each(?))',
-            (_listed(ids_of(variables, 'set')),),
+            (_listed(sets),),
         ):
             try:
                 member = checked_value(variable_id, *row)
                 latest.sets.setdefault(variable_id, []).append(member)
             except StorageFormatError as error:
                 latest.damaged[variable_id] = Damaged(None, str(error))
-        latest.series.update(_last_points(connection, variables))
+        counts = find_counts(connection, [*sets, *series])
+        latest.series.update(_last_points(connection, variables, counts))
+    for variable_id in sets:
+        why = lack(variable_id, len(latest.sets.get(variable_id, ())), counts)
+        if why is not None:
+            latest.damaged.setdefault(variable_id, Damaged(None, why))
     return latest
 
 
@@ -228,27 +235,37 @@ def read_many_series(
 
 
 def _last_points(
-    connection: StoreConnection, variables: VariablesByExperiment
+    connection: StoreConnection, variables: VariablesByExperiment, counts: Mapping[int, int]
 ) -> Iterator[tuple[int, LastPoint | Damaged]]:
     logged = logged_points(connection, variables)
+    ids = ids_of(variables, 'series')
+    without_chunks = {*ids}
     packed: list[tuple[int, int]] = []
     for variable_id, *row in connection.execute(
-        LAST_CHUNKS.format(columns=TAIL_COLUMNS), (_listed(ids_of(variables, 'series')),)
+        LAST_CHUNKS.format(columns=TAIL_COLUMNS), (_listed(ids),)
     ):
-        own = logged.pop(variable_id, None)
+        without_chunks.discard(variable_id)
+        own = logged.get(variable_id)
         try:
             tail = tail_of(variable_id, row[:-1])
         except StorageFormatError as error:
             yield variable_id, Damaged(None, str(error))
             continue
-        if own is not None:
+        why = lack(variable_id, tail.first + tail.count, counts)
+        if why is not None:
+            yield variable_id, Damaged(None, why)
+        elif own is not None:
             yield variable_id, _last_logged(own, tail.end)
         elif (last := _last_of_summary(variable_id, tail, row)) is not None:
             yield variable_id, last
         else:
             packed.append((variable_id, tail.first))
-    for variable_id, own in logged.items():
-        yield variable_id, _last_logged(own, SeriesEnd())
+    for variable_id in without_chunks:
+        why = lack(variable_id, 0, counts)
+        if why is not None:
+            yield variable_id, Damaged(None, why)
+        elif variable_id in logged:
+            yield variable_id, _last_logged(logged[variable_id], SeriesEnd())
     for variable_id, *row in chunks_at(connection, packed):
         try:
             yield variable_id, _last_in_chunk(checked_chunk(variable_id, row))

@@ -22,6 +22,7 @@ from neptune_async._storage.points import (
     resolved,
     text_columns_by_variable,
 )
+from neptune_async._storage.sqlite.counts import keep_counts
 from neptune_async._storage.sqlite.reading import (
     CHUNK_COLUMNS,
     ChunkTail,
@@ -262,7 +263,12 @@ def _points_after_an_edge(steps: Stride | array[float], start: int) -> int:
 
 
 def apply(connection: sqlite3.Connection, rewrite: Rewrite) -> None:
-    """Remove chunks, then add some."""
+    """Remove chunks, then add some, all at the ends of their series."""
+    counts: dict[int, int] = {}
+    for variable_id, first in rewrite.removed:
+        counts[variable_id] = min(first, counts.get(variable_id, first))
+    counts |= {variable_id: chunk.end.count for variable_id, chunk in rewrite.added}
+    keep_counts(connection, counts)
     connection.executemany(
         'DELETE FROM chunks WHERE variable_id = ? AND first = ?', rewrite.removed
     )

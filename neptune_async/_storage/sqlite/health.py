@@ -26,6 +26,7 @@ from neptune_async._storage.sqlite.checksums import (
     checked_variable,
 )
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.counts import lack
 from neptune_async._storage.sqlite.file import StoreFile
 from neptune_async._storage.sqlite.reading import (
     CHUNK_COLUMNS,
@@ -116,6 +117,16 @@ _ROWS: Sequence[tuple[str, Callable[[Sequence[Any]], object]]] = (
     ('SELECT variable_id, member, crc32 FROM members', lambda row: checked_value(*row)),
 )
 """The rows that are no points, and what looks at their checksums."""
+_COUNTED = """
+SELECT
+    id,
+    CASE container WHEN 'set' THEN (SELECT count(*) FROM members WHERE variable_id = id)
+    ELSE coalesce((
+        SELECT first + count FROM chunks WHERE variable_id = id ORDER BY first DESC LIMIT 1
+    ), 0) END,
+    CAST(CAST(value AS TEXT) AS INTEGER)
+FROM variables JOIN atoms ON variable_id = id WHERE container IN ('set', 'series')
+"""
 
 
 def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -134,6 +145,9 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
                     faults.append(str(error))
     finally:
         connection.text_factory = str
+    for variable_id, found, kept in connection.execute(_COUNTED):
+        why = lack(variable_id, found, {variable_id: kept})
+        faults += [] if why is None else [why]
     yield from faults_told(faults, _RESTORE)
     if not faults:
         yield Finding('good', f'{rows:,} rows of experiments, variables and values are whole')

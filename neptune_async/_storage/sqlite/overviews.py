@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +14,7 @@ from neptune_async._storage.points import SeriesEnd
 from neptune_async._storage.runs import summary_of
 from neptune_async._storage.sqlite.bulk import ids_of, logged_points
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.counts import find_counts, lack
 from neptune_async._storage.sqlite.reading import (
     LAST_CHUNKS,
     TAIL_COLUMNS,
@@ -58,6 +59,11 @@ def read_summaries(
                 found[variable_id] = Damaged(None, str(error))
             else:
                 found[variable_id], ends[variable_id] = series_summary(tail), tail.end
+        counts = find_counts(connection, series)
+    for variable_id in series:
+        why = lack(variable_id, ends.get(variable_id, SeriesEnd()).count, counts)
+        if why is not None and isinstance(found[variable_id], SeriesSummary):
+            found[variable_id] = Damaged(None, why)
     for variable_id, own in logged.items():
         before = found[variable_id]
         if isinstance(before, SeriesSummary):
@@ -74,6 +80,7 @@ def read_overviews(
     series = {variable_id: _Series(variable_id, grid) for variable_id in ids}
     with transaction(connection, 'DEFERRED'):
         logged = logged_points(connection, variables)
+        counts = find_counts(connection, ids)
         for variable_id, *row in connection.execute(_SUMMARISED, (json.dumps(ids),)):
             # Where the index and a row disagree, the row may name another variable.
             if variable_id in series:
@@ -83,7 +90,7 @@ def read_overviews(
             for variable_id, *row in chunks_at(connection, cut[start : start + _AT_ONCE]):
                 series[variable_id].add_pieces(row)
     for variable_id, own in series.items():
-        own.add_logged(logged.get(variable_id, ()))
+        own.add_logged(logged.get(variable_id, ()), counts)
     return {variable_id: own.overview for variable_id, own in series.items()}
 
 
@@ -134,13 +141,19 @@ class _Series:
         else:
             self._maker.add_points(row[0], points)
 
-    def add_logged(self, logged: Logged) -> None:
-        """Add what is not in chunks yet; look whether all chunks were there."""
+    def add_logged(self, logged: Logged, counts: Mapping[int, int]) -> None:
+        """Add what is not in chunks yet; look whether all chunks were there.
+
+        :param counts: what is kept of how many points are in the chunks of a series.
+        """
         end = SeriesEnd()
         for tail in sorted(self._tails, key=attrgetter('first')):
             if tail.first != end.count and not self.damaged:
                 self.damaged.append(some_are_missing(self._id))
             end = tail.end
+        why = lack(self._id, end.count, counts)
+        if why is not None and not self.damaged:
+            self.damaged.append(why)
         position = end.count
         for run in resolved_runs(logged, None if self.damaged else end, True):
             if isinstance(run, Damaged):

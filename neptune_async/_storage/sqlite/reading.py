@@ -25,6 +25,7 @@ from neptune_async._storage.sqlite.checksums import (
     damaged,
     require_absent_values,
 )
+from neptune_async._storage.sqlite.counts import find_counts, lack, require_as_many
 from neptune_async._storage.sqlite.sql import below, find_variable, transaction
 from neptune_async._storage.summaries import (
     NO_POINTS,
@@ -91,13 +92,14 @@ def read_atom(
         variable = find_variable(connection, experiment_id, path)
         if variable is None:
             return None
+        if variable.container != 'atom':
+            return variable, None
         row = connection.execute(
             'SELECT value, crc32 FROM atoms WHERE variable_id = ?', (variable.id,)
         ).fetchone()
         if row is not None:
             return variable, checked_value(variable.id, *row)
-        if variable.container == 'atom':
-            require_absent_values(connection, variable.id)
+        require_absent_values(connection, variable.id)
         return variable, None
 
 
@@ -112,7 +114,10 @@ def read_set(
         rows = connection.execute(
             'SELECT member, crc32 FROM members WHERE variable_id = ?', (variable.id,)
         )
-        return variable, [checked_value(variable.id, *row) for row in rows.fetchall()]
+        members = [checked_value(variable.id, *row) for row in rows.fetchall()]
+        if variable.container == 'set':
+            require_as_many(connection, variable.id, len(members))
+        return variable, members
 
 
 def find_tail(
@@ -124,19 +129,28 @@ def find_tail(
         'WHERE variable_id = ? AND first < ? ORDER BY first DESC LIMIT 1',
         (variable_id, 2**62 if before is None else before),
     ).fetchone()
-    return row and summarised_tail(variable_id, row)
+    tail: ChunkTail | None = row and summarised_tail(variable_id, row)
+    if before is None:
+        require_as_many(connection, variable_id, end_of(tail).count)
+    return tail
 
 
 def find_tails(
     connection: sqlite3.Connection, variable_ids: Collection[int]
 ) -> dict[int, ChunkTail]:
     """Return the last chunk of each series that has one, without its points."""
-    return {
+    tails = {
         variable_id: summarised_tail(variable_id, row)
         for variable_id, *row in connection.execute(
             LAST_CHUNKS.format(columns=TAIL_COLUMNS), (json.dumps([*variable_ids]),)
         )
     }
+    counts = find_counts(connection, variable_ids)
+    for variable_id in variable_ids:
+        why = lack(variable_id, end_of(tails.get(variable_id)).count, counts)
+        if why is not None:
+            raise StorageFormatError(why)
+    return tails
 
 
 def tail_of(variable_id: int, head: Sequence[Any]) -> ChunkTail:

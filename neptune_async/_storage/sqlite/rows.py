@@ -16,7 +16,7 @@ _CONDITIONS = {
     'experiments': f'id IN ({_EXPERIMENTS})',
     'variables': f'experiment_id IN ({_EXPERIMENTS})',
     'log': f'experiment_id IN ({_EXPERIMENTS})',
-    'atoms': f'variable_id IN ({_VARIABLES})',
+    'atoms': f'variable_id IN ({_VARIABLES} EXCEPT SELECT value FROM json_each(:without))',
     'members': f'variable_id IN ({_VARIABLES})',
     'chunks': f'variable_id IN ({_VARIABLES} EXCEPT SELECT value FROM json_each(:without))',
 }

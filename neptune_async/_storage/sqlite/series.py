@@ -35,6 +35,7 @@ from neptune_async._storage.points import (
     text_columns_by_variable,
 )
 from neptune_async._storage.sqlite.connection import StoreConnection
+from neptune_async._storage.sqlite.counts import find_counts, lack
 from neptune_async._storage.sqlite.reading import (
     CHUNK_COLUMNS,
     HEAD_COLUMNS,
@@ -336,6 +337,11 @@ def find_standings(
             found[variable_id] = Standing(
                 _last_end(connection, variable_id), Damaged(None, str(error))
             )
+    counts = find_counts(connection, found)
+    for variable_id, standing in found.items():
+        why = lack(variable_id, standing.end.count, counts)
+        if why is not None and standing.behind is None:
+            found[variable_id] = Standing(standing.end, Damaged(None, why))
     return found
 
 

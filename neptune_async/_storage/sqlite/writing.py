@@ -6,7 +6,7 @@ import sqlite3
 import time
 import zlib
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ from neptune_async._model.operations import (
     TextPoint,
     variable_of,
 )
-from neptune_async._model.values import encode, encode_points, size_of
+from neptune_async._model.values import encode_points, size_of
 from neptune_async._storage.base import ExperimentRecord, Receipt, StaleEpoch
 from neptune_async._storage.chunks import little_endian
 from neptune_async._storage.sqlite.checksums import (
@@ -34,6 +34,7 @@ from neptune_async._storage.sqlite.checksums import (
 )
 from neptune_async._storage.sqlite.experiments import insert_experiment, next_epoch
 from neptune_async._storage.sqlite.files import bring_files
+from neptune_async._storage.sqlite.members import add_members, remove_members, reset_members
 from neptune_async._storage.sqlite.reading import decoded_log_row, log_checksum
 from neptune_async._storage.sqlite.rewinding import rewind
 from neptune_async._storage.sqlite.sql import (
@@ -222,11 +223,11 @@ def _apply(
         return
     for operation in operations:
         if isinstance(operation, AddMembers):
-            _add_members(connection, operation.variable_id, operation.members)
+            add_members(connection, operation)
         elif isinstance(operation, RemoveMembers):
-            _remove_members(connection, operation)
+            remove_members(connection, operation)
         elif isinstance(operation, ResetMembers):
-            _reset_members(connection, operation)
+            reset_members(connection, operation)
         elif isinstance(operation, Delete):
             gone = delete_variables(connection, experiment.id, operation.path)
             _purge_log(connection, experiment.id, gone)
@@ -290,40 +291,6 @@ def _assign(connection: sqlite3.Connection, assigns: Sequence[Assign]) -> None:
         ids_by_content.setdefault(assign.content, []).append(assign.variable_id)
     for content, ids in ids_by_content.items():
         set_content(connection, content, ids)
-
-
-_ZEROS = {encode(0.0): encode(-0.0), encode(-0.0): encode(0.0)}
-"""The only two members that are equal and not the same bytes."""
-
-
-def _add_members(
-    connection: sqlite3.Connection, variable_id: int, members: Iterable[bytes]
-) -> None:
-    for member in members:
-        connection.execute(
-            'INSERT OR IGNORE INTO members (variable_id, member, crc32) '
-            'SELECT :id, :member, :crc32 WHERE NOT EXISTS '
-            '(SELECT 1 FROM members WHERE variable_id = :id AND member = :equal)',
-            {
-                'id': variable_id,
-                'member': member,
-                'equal': _ZEROS.get(member),
-                'crc32': value_checksum(variable_id, member),
-            },
-        )
-
-
-def _remove_members(connection: sqlite3.Connection, operation: RemoveMembers) -> None:
-    connection.executemany(
-        'DELETE FROM members WHERE variable_id = ? AND member IN (?, ?)',
-        [(operation.variable_id, member, _ZEROS.get(member)) for member in operation.members],
-    )
-
-
-def _reset_members(connection: sqlite3.Connection, operation: ResetMembers) -> None:
-    connection.execute('DELETE FROM members WHERE variable_id = ?', (operation.variable_id,))
-    _add_members(connection, operation.variable_id, operation.members)
-    set_content(connection, operation.content, [operation.variable_id])
 
 
 def _rewind(connection: sqlite3.Connection, experiment_id: int, operation: Rewind) -> None:
