@@ -240,12 +240,18 @@ def _omegaconf_list(config: Any) -> object:
 
 def _resolved(config: Any, key: object) -> object:
     """Return what is in a container of OmegaConf: of what is missing, and of an interpolation that
-    fails, its text, which is ``???`` or ``${...}``.
+    fails or leads to what it is in, its text, which is ``???`` or ``${...}``.
     """
     try:
-        return config[key]
+        value = config[key]
     except Exception:  # of many kinds, for a resolver is anybody's code
         return _as_written(config)[key]
+    above = config
+    while above is not None:
+        if above is value:
+            return _as_written(config)[key]
+        above = above._get_parent()
+    return value
 
 
 def _as_written(config: Any) -> Any:

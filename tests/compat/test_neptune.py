@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +30,7 @@ from neptune_async.exceptions import (
     InvalidArgumentError,
     ReadOnlyError,
     StorageError,
+    UnsupportedValueError,
 )
 
 
@@ -118,6 +120,29 @@ def test_arguments_of_a_command_line() -> None:
         }  # fmt: skip
         run['empty'] = {}
         assert not run.exists('empty')
+
+
+def test_structures_of_every_kind_are_namespaces() -> None:
+    @dataclass
+    class Config:
+        lr: float
+        layers: list[Any]
+
+    config = Config(0.1, [{'size': 3, 1: stringify_unsupported(object)}, 5])
+    with neptune.init_run(mode='offline') as run:
+        run['config'] = config
+        run['train'].append(Config(0.5, 0.25), step=3)  # type: ignore[arg-type]
+        assert run['config'].fetch() == {
+            'lr': 0.1, 'layers': {'0': {'size': 3, '1': "<class 'object'>"}, '1': 5}
+        }  # fmt: skip
+        assert run['train/layers'].fetch_last() == 0.25
+        run['set'] = stringify_unsupported({'modules': {'v', 'q'}, (1, 2): 3, 'path': Path('a')})
+        assert run['set'].fetch() == {'modules': ['q', 'v'], '(1, 2)': 3, 'path': 'a'}
+        endless: dict[str, Any] = {}
+        endless['again'] = endless
+        for given in (endless, stringify_unsupported(endless)):
+            with pytest.raises(UnsupportedValueError, match='holds itself'):
+                run['endless'] = given
 
 
 def test_a_logger_that_keeps_a_handler() -> None:

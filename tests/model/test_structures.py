@@ -240,6 +240,13 @@ def test_what_is_missing_or_fails_is_kept_as_its_text() -> None:
     assert leaves(items) == {'p/items': [1, '???', '${nowhere}']}
 
 
+def test_an_interpolation_that_leads_to_what_it_is_in_is_kept_as_its_text() -> None:
+    config = OmegaConf.create({'a': {'b': '${a}', 'c': ['${a}', 1]}, 'd': {'e': '${a.c}'}})
+    assert leaves(config) == {
+        'p/a/b': '${a}', 'p/a/c': ['${a}', 1], 'p/d/e': ['${a}', 1],
+    }  # fmt: skip
+
+
 def test_a_structured_configuration() -> None:
     config = OmegaConf.structured(Structured)
     assert leaves(config) == {'p/rate': '???', 'p/split': Split.TRAIN, 'p/sizes': [1, 2]}
