@@ -110,10 +110,6 @@ class Messenger:
         """Log what has gone wrong with ourselves, with the traceback of an exception."""
         self.call(partial(_logger.critical, text, *args, exc_info=why))
 
-    def print(self, line: str) -> None:
-        """Print a line on stderr, in its turn."""
-        self.call(print_line, line)
-
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call a function of the user's, soon; what it raises goes to ``threading.excepthook``."""
         if len(self._waiting) < _MOST:
@@ -228,7 +224,11 @@ class Messenger:
 def print_line(line: str) -> None:
     """Print a line on stderr."""
     with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
-        print(line, file=sys.stderr, flush=True)
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except RuntimeError:
+            # In a signal handler that has interrupted a write to the same buffer.
+            os.write(sys.stderr.fileno(), f'{line}\n'.encode(errors='backslashreplace'))
 
 
 messenger = Messenger()

@@ -30,6 +30,8 @@ _terminable: set[int] = set()
 def register() -> None:
     """Make the process store all that is pending at its end."""
     # Exit handlers that the user registers after this import run earlier, and may still log.
+    # Twice, because an interrupt just as it begins leaves it undone.
+    atexit.register(running.finish)
     atexit.register(running.finish)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
-from neptune_async._engine.lifecycle import running_workers
+from neptune_async._engine.lifecycle.running_workers import running
 from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._engine.queueing.lock_free import calls_end
 from neptune_async._engine.storing.retries import Patience
@@ -32,7 +32,7 @@ def _let_go(state: ExperimentState, is_writer: bool) -> None:
 
 def _end(worker: Worker, state: ExperimentState) -> None:
     if state.queue.pending:
-        running_workers.spill(worker, [state])
+        running.spill(worker, [state])
     state.queue.end()
     worker.remove(state)
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
+from neptune_async._engine.lifecycle.held_signals import signals_held
 from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._engine.queueing.locks import is_held_here
 from neptune_async._engine.worker.worker import Worker
-from neptune_async._messenger import PATIENCE, is_own_thread, messenger, print_line
+from neptune_async._messenger import PATIENCE, is_own_thread, messenger
 from neptune_async.exceptions import NeptuneAsyncError
 
 EXIT_TIMEOUT = 10.0
 """How long the end of the process waits for storage, in seconds. What is left then is spilled."""
 
+_MOST_INTERRUPTS = 100
+"""How often the end begins anew after an interrupt. More is an error of our own."""
+
 _FAILURES = (NeptuneAsyncError, TimeoutError, RuntimeError)
 """The errors that a wait for a worker may raise."""
-
-
-def spill(worker: Worker, states: list[ExperimentState], *, at_the_end: bool = False) -> None:
-    """Move what storage does not take to a spill file, and report it on stderr."""
-    message = worker.spill(states, at_the_end=at_the_end)
-    if message and is_own_thread():
-        messenger.print(message)
-    elif message:
-        messenger.drain()
-        print_line(message)  # not through the messenger, whose thread may be stuck
 
 
 class RunningWorkers:
@@ -41,6 +36,10 @@ class RunningWorkers:
         self.lock = threading.RLock()
         self.in_use: list[Worker] = []
         self.finishing: list[Worker] = []
+        # Those that may have written a spill file which no line has named. An entry is added or
+        # removed in one step.
+        self._spilling: list[Worker] = []
+        self._deadline = 0.0  # of the end of the process; 0.0 until it begins
 
     def is_writing_here(self) -> bool:
         """Whether the calling thread is in the middle of a write or a call of a worker, or is
@@ -68,37 +67,72 @@ class RunningWorkers:
                 worker.flush_all(max(0.0, deadline - time.monotonic()))
             except _FAILURES as error:
                 messenger.debug('the flush of %s failed: %r', worker.location, error)
-                spill(worker, states)
+                self.spill(worker, states)
         messenger.drain()
+        self._name_spills()
 
     def finish(self) -> None:
         """Store or spill what is pending, and end the workers. This takes at most ``EXIT_TIMEOUT``
-        for all stores together.
+        for all stores together, however often it is called.
         """
-        deadline = time.monotonic() + EXIT_TIMEOUT
-        with self.lock:
-            workers = self.in_use[:]
-            self.finishing.extend(workers)
-            self.in_use.clear()
-        for worker in workers:
-            states = [*worker.states.values()]
-            # End the queues first: a daemon thread that logs for ever would keep the flush going.
-            for state in states:
-                state.queue.finish()
+        deadline = self._deadline = self._deadline or time.monotonic() + EXIT_TIMEOUT
+        workers: list[Worker] = []
+        for _ in range(_MOST_INTERRUPTS):
             try:
-                worker.finish(max(0.0, deadline - time.monotonic()))
-                worker.thread.join(max(0.0, deadline - time.monotonic()))
-            except _FAILURES as error:
-                messenger.debug('the last flush of %s failed: %r', worker.location, error)
+                with self.lock:
+                    workers += [worker for worker in self.in_use if worker not in workers]
+                    self.finishing.extend(self.in_use)
+                    self.in_use.clear()
+                while workers:
+                    self._end(workers[0], deadline)
+                    workers.pop(0)
+                messenger.drain(max(PATIENCE, deadline - time.monotonic()))
+                self._name_spills()
             except BaseException as error:
                 # A second Ctrl-C, or a signal handler that calls sys.exit. Wait no more for any
-                # store.
-                messenger.debug('the last flush of %s was broken off: %r', worker.location, error)
+                # store, but spill all that is pending: nobody else will.
+                messenger.debug('the end was broken off: %r', error)
                 deadline = 0.0
-            spill(worker, states, at_the_end=True)
-            for state in states:
-                state.queue.end()
-        messenger.drain(max(PATIENCE, deadline - time.monotonic()))
+            else:
+                return
+
+    def _end(self, worker: Worker, deadline: float) -> None:
+        states = [*worker.states.values()]
+        # End the queues first: a daemon thread that logs for ever would keep the flush going.
+        for state in states:
+            state.queue.finish()
+        try:
+            worker.finish(max(0.0, deadline - time.monotonic()))
+            worker.thread.join(max(0.0, deadline - time.monotonic()))
+        except _FAILURES as error:
+            messenger.debug('the last flush of %s failed: %r', worker.location, error)
+        self.spill(worker, states, at_the_end=True)
+        for state in states:
+            state.queue.end()
+
+    def spill(
+        self, worker: Worker, states: list[ExperimentState], *, at_the_end: bool = False
+    ) -> None:
+        """Move what storage does not take to a spill file, and name the file on stderr."""
+        # First: whoever interrupts this, or ends the process before it is done, names the file.
+        self._spilling.append(worker)
+        with signals_held():
+            worker.spill(states, at_the_end=at_the_end)
+        if is_own_thread():
+            messenger.call(self._name_spills_of, worker)
+        else:
+            messenger.drain()
+            self._name_spills_of(worker)  # not through the messenger, whose thread may be stuck
+
+    def _name_spills(self) -> None:
+        """Name on stderr each spill file that no line has named."""
+        for worker in dict.fromkeys([*self.in_use, *self.finishing, *self._spilling]):
+            self._name_spills_of(worker)
+
+    def _name_spills_of(self, worker: Worker) -> None:
+        worker.name_spills()
+        with suppress(ValueError):
+            self._spilling.remove(worker)
 
     def begin_in_child(self) -> None:
         """Start again in a forked child, with empty queues and no thread or connection.
@@ -111,6 +145,8 @@ class RunningWorkers:
         # The parent may be ending. The child is not.
         self.in_use.extend(worker for worker in self.finishing if worker not in self.in_use)
         self.finishing.clear()
+        self._spilling.clear()
+        self._deadline = 0.0
         for worker in self.in_use:
             worker.abandon()
 

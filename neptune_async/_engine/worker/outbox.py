@@ -11,7 +11,8 @@ from pathlib import Path
 from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._engine.storing.batches import Renames
 from neptune_async._engine.worker.sent_batch import SentBatch
-from neptune_async._engine.worker.spilled_batches import SpilledBatches
+from neptune_async._engine.worker.spilled_batches import SpilledBatches, told_at_the_end
+from neptune_async._messenger import print_line
 from neptune_async._model.operations import Batch
 from neptune_async._storage.base import Storage
 
@@ -31,6 +32,7 @@ class Outbox:
         self.renames = Renames()
         self._storage = storage
         self._spilled: deque[SpilledBatches] = deque()
+        self._is_over = False
         self._begin_writer()
 
     def _begin_writer(self) -> None:
@@ -86,21 +88,36 @@ class Outbox:
         # A copy, because other threads may spill at the same time.
         return any(name in spilled.names for spilled in [*self._spilled])
 
-    def spill(self, states: Sequence[ExperimentState], *, at_the_end: bool) -> list[SpilledBatches]:
+    def spill(self, states: Sequence[ExperimentState], *, at_the_end: bool) -> None:
         """Move what experiments have in memory to a spill file. Any thread may call this.
 
-        :param at_the_end: True if nobody will try again to store the spilled batches.
-        :returns: the batches to report: all spilled ones at the end, else the new ones.
+        :param at_the_end: True if nobody will try again to store the spilled batches. All spill
+            files are to be named once more then, and no other is written.
         """
         with self.lock:
-            ahead = [] if self.in_flight is None else [self.in_flight.copied(states)]
+            sent = self.in_flight
+            is_kept = sent is None or any(spilled.keeps(sent) for spilled in [*self._spilled])
+            ahead = [] if sent is None or is_kept else [sent.copied(states)]
             spilled = SpilledBatches(ahead, self._taken_from(states))
             if spilled.count:
                 spilled.write(self._storage.spill_folder)
                 self._spilled.append(spilled)
             if at_the_end:
-                return [*self._spilled]
-            return [spilled] if spilled.count else []
+                self._is_over = True
+                for spilled in [*self._spilled]:
+                    spilled.is_named = False
+
+    def name_spilled(self, why: object) -> None:
+        """Name on stderr the spill files that no line has named. If another thread is spilling,
+        wait for it.
+        """
+        with self.lock:
+            unnamed = [spilled for spilled in [*self._spilled] if not spilled.is_named]
+        if unnamed:
+            print_line(told_at_the_end(unnamed, self._storage.location, why))
+        # Now: a signal may end the process while it prints. Better a file is named twice.
+        for spilled in unnamed:
+            spilled.is_named = True
 
     def spill_over(
         self, sent: SentBatch, states: Sequence[ExperimentState]
@@ -108,9 +125,11 @@ class Outbox:
         """Make room in memory while storage fails: move the batch that is on its way, and all that
         is queued, to a spill file.
 
-        :returns: the spilled batches; None if there was nothing to move.
+        :returns: the spilled batches; None if there was nothing to move, or at the end.
         """
         with self.lock:
+            if self._is_over:
+                return None  # all is in a file that was named
             sent.bring_all_variables()
             spilled = SpilledBatches([sent], self._taken_from(states), is_handed_over=True)
             if not spilled.names:

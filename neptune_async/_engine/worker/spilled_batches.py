@@ -33,6 +33,7 @@ class SpilledBatches:
     :ivar path: the spill file; None while there is none.
     :ivar count: how many operations the batches have.
     :ivar names: the names of the experiments of these operations.
+    :ivar is_named: whether a line on stderr has named the file.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SpilledBatches:
         is_handed_over: bool = False,
     ) -> None:
         self.path: Path | None = None
+        self.is_named = False
         self._sents = [sent for sent in (*ahead, *taken) if sent.batch.parts]
         self._folder: Path | None = None
         self._fault: OSError | None = None
@@ -91,6 +93,11 @@ class SpilledBatches:
             for part in sent.batch.parts:
                 held[part.name] += sum(file.memory for file in pending_in(part))
         return held
+
+    def keeps(self, sent: SentBatch) -> bool:
+        """Whether the spill file has a batch, and is still there."""
+        identity = (sent.batch.writer, sent.batch.number)
+        return identity in self._identities and self.path is not None and self.path.exists()
 
     async def store(self, storage: Storage, renames: Renames) -> None:
         """Store the batches and settle them. Reject what storage can never take.

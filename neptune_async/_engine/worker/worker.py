@@ -25,9 +25,6 @@ from neptune_async._engine.worker.loop_thread import Event, Function, LoopThread
 from neptune_async._engine.worker.outbox import Outbox
 from neptune_async._engine.worker.reply import Reply
 from neptune_async._engine.worker.sent_batch import SentBatch
-from neptune_async._engine.worker.spilled_batches import (
-    told_at_the_end,
-)
 from neptune_async._engine.worker.wakeups import GLANCE, Wakeups
 from neptune_async._messenger import is_own_thread, messenger
 from neptune_async._model import messages
@@ -101,6 +98,7 @@ class Worker:
         )
         self.ids = VariableIds()
         self._stops = False
+        self._finished: Reply[None] | None = None
 
     def abandon(self) -> None:
         """Start again in a forked child. The store and the thread of the parent are left alone."""
@@ -172,13 +170,14 @@ class Worker:
             messenger.debug('%s stays asleep: %s', self.location, error)
 
     def finish(self, timeout: float) -> None:
-        """Store what is pending, close the store, and end the thread.
+        """Store what is pending, close the store, and end the thread; once, if called again.
 
         :param timeout: the longest time to wait, in seconds.
         :raises TimeoutError: it takes longer than that. The thread goes on trying.
         """
         if self.thread.is_running or self._is_anything_pending():
-            self.call(self._finish).result(timeout)
+            self._finished = self._finished or self.call(self._finish)
+            self._finished.result(timeout)
 
     def flush_all(self, timeout: float) -> None:
         """Store what is pending.
@@ -199,16 +198,18 @@ class Worker:
         if self.thread.is_running:
             self.thread.post(self._stop)
 
-    def spill(self, states: Sequence[ExperimentState], *, at_the_end: bool = False) -> str:
-        """Move what experiments have in memory to a spill file.
+    def spill(self, states: Sequence[ExperimentState], *, at_the_end: bool = False) -> None:
+        """Move what experiments have in memory to a spill file. Then call ``name_spills``.
 
         :param at_the_end: True if nobody will try again to store the spilled batches.
-        :returns: what was done, as a text for people; empty if there was nothing to do.
         """
-        spilled = self._outbox.spill(states, at_the_end=at_the_end)
-        if spilled and self.thread.is_running:
+        self._outbox.spill(states, at_the_end=at_the_end)
+        if self._outbox.has_spilled and self.thread.is_running:
             self.wake(False)
-        return told_at_the_end(spilled, self.location, self._faults.current or 'it took too long')
+
+    def name_spills(self) -> None:
+        """Print which spill files there are, and what is in them, if no line has named them."""
+        self._outbox.name_spilled(self._faults.current or 'it took too long')
 
     # ── On the loop ──────────────────────────────────────────────────────────
 

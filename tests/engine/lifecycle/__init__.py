@@ -1,0 +1,1 @@
+"""The thread that writes, its loop, and its connection to a store."""
