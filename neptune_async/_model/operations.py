@@ -74,8 +74,12 @@ class Assign:
 
     @property
     def stored(self) -> bytes:
-        """The encoded value."""
-        assert isinstance(self.value, bytes), 'a file is kept before what refers to it is stored'
+        """The encoded value.
+
+        :raises TypeError: there is none: a file has to be kept first.
+        """
+        if not isinstance(self.value, bytes):
+            raise TypeError(f'what is stored are bytes, not {type(self.value).__name__}')
         return self.value
 
 
