@@ -66,12 +66,15 @@ class CommandLine:
         return {**os.environ, 'COLUMNS': '80', 'PYTHONUTF8': '1', **env}
 
     def start(self, *arguments: object, **env: str) -> subprocess.Popen[str]:
+        # Coverage does not measure it, since a Ctrl-C may leave its lock held.
+        measured = ('COVERAGE_PROCESS_CONFIG', 'COVERAGE_PROCESS_START')
+        environment = self.environment(env)
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.folder,
-            env=self.environment(env),
+            env={name: value for name, value in environment.items() if name not in measured},
             text=True,
         )
 

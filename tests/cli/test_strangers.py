@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neptune_async import Experiment
+from neptune_async import Experiment, File
 from neptune_async._model.showing import harmless, on_one_line
 from neptune_async._storage.sqlite.checksums import experiment_checksum, variable_checksum
 from neptune_async._transfer.long_rows import COLUMNS
@@ -45,6 +45,7 @@ def hostile(run: CommandLine) -> CommandLine:
             exp['list'].assign([HOSTILE])
             exp['texts'].log(HOSTILE)
             exp['set'].add(HOSTILE)
+            exp['file'].assign(File(b'', name=HOSTILE, media_type=HOSTILE))
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("UPDATE experiments SET name = ? WHERE name = 'name'", (NAME,))
         connection.execute("UPDATE variables SET path = ? WHERE path = 'path'", (f'a/{PATH}',))
@@ -100,6 +101,8 @@ COMMANDS: dict[str, list[list[str]]] = {
                ['import', 'neptune-export', 'export', '--storage', 't.db'],
                ['import', 'tensorboard', 'logs', '--storage', 't.db'],
                ['import', 'tensorboard', 'logs', '--storage', 't2.db', '--json']],
+    'files': [['files', NAME], ['files', NAME, '--json'], ['files', NAME, '--out', 'kept'],
+              ['files', HOSTILE], ['files', NAME, HOSTILE]],
     'delete': [['delete', NAME], ['delete', HOSTILE, '-y'], ['delete', NAME, f'a/{PATH}', '-y'],
                ['delete', NAME, '-y']],
     'recover': [['recover']],
