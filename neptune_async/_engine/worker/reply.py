@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,9 @@ from neptune_async._messenger import messenger
 from neptune_async.exceptions import StorageError
 
 T = TypeVar('T')
+
+_LOOK = 0.5
+"""Seconds after which a thread that waits lets the interpreter look for signals."""
 
 
 class _Outcome(NamedTuple):
@@ -109,8 +113,11 @@ class Reply(Generic[T]):
             # wait for it, too.
             latch = closed_latch()
             if self.then(latch.release):
-                seconds = -1.0 if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-                latch.acquire(timeout=seconds)
+                end = math.inf if timeout is None else time.monotonic() + timeout
+                # A signal that comes between the interpreter's last look and the wait of the
+                # system does not end that wait, and its handler would run after it.
+                while not latch.acquire(timeout=_next_wait(end)) and time.monotonic() < end:
+                    pass
         return self.is_settled
 
     def result(self, timeout: float | None = None) -> T:
@@ -175,3 +182,7 @@ def _tell(
     # A loop that has ended raises. Then the task that waited has ended, too.
     with suppress(RuntimeError):
         schedule(callback)
+
+
+def _next_wait(end: float) -> float:
+    return min(_LOOK, max(0.0, end - time.monotonic()))
