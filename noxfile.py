@@ -106,7 +106,7 @@ def coverage(session: nox.Session) -> None:
     """Run the tests under coverage: of the branches, 95 % must have been taken."""
     session.install('-e', '.[examples]', *group('test'))
     session.run('coverage', 'erase')
-    session.run('coverage', 'run', '-m', 'pytest', '-n', '2', *session.posargs)
+    session.run('coverage', 'run', '-m', 'pytest', '-n', '3', *session.posargs)
     session.run('coverage', 'combine', '--quiet')
     session.run('coverage', 'report')
 
@@ -118,7 +118,7 @@ def tests(session: nox.Session) -> None:
     """
     session.install('-e', '.[examples]', *group('test'))
     options = session.posargs or ['--ignore', 'tests/faults', '-k', 'not postgres']
-    session.run('pytest', '-n', '2', *options)
+    session.run('pytest', '-n', '3', *options)
 
 
 # It ends with the process that has started it, however that ends.
