@@ -21,8 +21,8 @@ PIECE = 2**20
 """Bytes that are read of a file at a time."""
 
 
-class NotStaged(Exception):
-    """A staged file cannot be written."""
+class NotStaged(OSError):
+    """A staged file cannot be written, whatever it is a copy of."""
 
 
 class PendingFile:
@@ -188,7 +188,7 @@ def _copy(source: Path, target: BinaryIO) -> None:
             copied = _copy_bytes(file, target, before.st_size)
             after = os.fstat(file.fileno())
             is_longer = file.read(1)
-    except UnreadableFileError:
+    except (NotStaged, UnreadableFileError):
         raise
     except OSError as error:
         what = 'is a folder; give a file' if source.is_dir() else f'cannot be copied: {error}'

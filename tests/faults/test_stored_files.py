@@ -229,6 +229,37 @@ def test_a_full_disk_keeps_files_until_there_is_room(
     assert not [*small_disk.path.parent.rglob('*.staged')]
 
 
+@pytest.mark.failure('F55', 'the disk is full when a process ends that has logged files')
+def test_a_full_disk_at_the_end_spills_files_elsewhere(
+    start: Start, small_disk: Store, tmp_path: Path
+) -> None:
+    temporary = tmp_path / 'tmp'
+    temporary.mkdir()
+    env = {'STORE': str(small_disk.path), 'TMPDIR': str(temporary)}
+    ended = start(
+        """
+        from child import experiment, fill_disk
+        from neptune_async import File
+        from neptune_async._engine.lifecycle import running_workers
+        running_workers.EXIT_TIMEOUT = 0.5
+        exp = experiment()
+        exp['loss'].log(0.0)
+        exp.flush()
+        fill_disk()
+        exp['made'].assign(File(b'y' * 800_000))
+        """,
+        env=env,
+    ).finish()
+    (spill,) = temporary.rglob('*.spill')
+    assert str(spill) in ended.errors
+    assert 'Traceback' not in ended.errors
+    small_disk.path.with_name('other').unlink()
+    start('from child import experiment\nexperiment().close()', env=env).finish()
+    with small_disk.reading() as exp:
+        assert exp['made'].read().bytes() == b'y' * 800_000
+    assert not [*temporary.rglob('*.staged')]
+
+
 @pytest.mark.failure('F31', 'a file beside the store, or in it, is damaged or gone')
 @pytest.mark.parametrize('how', ['flipped', 'shorter', 'gone'])
 def test_nobody_gets_a_content_that_is_not_what_was_stored(store: Store, how: str) -> None:
