@@ -34,7 +34,7 @@ async def bring(connection: asyncpg.Connection, files: Mapping[str, bytes | None
     # In one order for all that write: of two batches none waits for the other.
     for sha256, content in sorted(files.items(), key=lambda item: item[0]):
         if content is not None:
-            await _insert(connection, sha256, content)
+            await _insert(connection, bytes.fromhex(sha256), len(content), content)
     wanted = [bytes.fromhex(sha256) for sha256 in sorted(files)]
     held = {row[0] for row in await connection.fetch(_HELD, wanted)}
     missing = files.keys() - held
@@ -50,9 +50,7 @@ async def keep(
     if await connection.fetchval('SELECT EXISTS (SELECT FROM files WHERE sha256 = $1)', key):
         return
     async with connection.transaction():
-        for number, piece in enumerate(_pieces(source)):
-            await connection.execute(_PIECES, key, number, piece)
-        await connection.execute(_FILE, key, size)
+        await _insert(connection, key, size, source)
 
 
 async def read(connection: asyncpg.Connection, sha256: str, start: int, count: int) -> bytes | None:
@@ -68,11 +66,12 @@ async def read(connection: asyncpg.Connection, sha256: str, start: int, count: i
     return b'' if is_kept else None
 
 
-async def _insert(connection: asyncpg.Connection, sha256: str, content: bytes) -> None:
-    key = bytes.fromhex(sha256)
-    for number, piece in enumerate(_pieces(content)):
+async def _insert(
+    connection: asyncpg.Connection, key: bytes, size: int, source: bytes | Path
+) -> None:
+    for number, piece in enumerate(_pieces(source)):
         await connection.execute(_PIECES, key, number, piece)
-    await connection.execute(_FILE, key, len(content))
+    await connection.execute(_FILE, key, size)
 
 
 def _pieces(source: bytes | Path) -> Iterator[bytes]:
