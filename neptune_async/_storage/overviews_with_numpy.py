@@ -68,7 +68,7 @@ def runs_of_points(numpy: Any, grid: Grid, position: int, points: Points) -> Run
 
 def _axis(numpy: Any, column: Stride | array[float]) -> Any:
     if isinstance(column, Stride):
-        if column.stride <= 0:
+        if column.stride < 0:
             return None
         return numpy.arange(column.count, dtype='f8') * column.stride + column.first
     axis = numpy.frombuffer(column)

@@ -53,7 +53,7 @@ class Points:
 
     def up_to(self, step: float) -> Points:
         """Return the points whose step is at most this step."""
-        if isinstance(self.steps, Stride) and self.steps.stride > 0:
+        if isinstance(self.steps, Stride) and self.steps.stride >= 0:
             return self.sliced(0, bisect_right(self.steps.numbers, step))
         steps = expanded(self.steps)
         chosen = [each <= step for each in steps]
@@ -102,15 +102,15 @@ class Stride:
         return Stride(self.first + self.stride * start, self.stride, max(0, stop - start))
 
     @property
-    def numbers(self) -> range:
-        """The steps. The stride must not be 0."""
+    def numbers(self) -> Sequence[float]:
+        """The steps."""
+        if self.stride == 0:
+            return array('d', [self.first]) * self.count
         first, stride = int(self.first), int(self.stride)
         return range(first, first + stride * self.count, stride)
 
     def expanded(self) -> array[float]:
         """Return all steps, as an array."""
-        if self.stride == 0:
-            return array('d', [self.first]) * self.count
         return array('d', self.numbers)
 
 
@@ -281,8 +281,8 @@ def never_decreases(times: array[float]) -> bool:
 
 
 def ascends(column: Stride | array[float]) -> bool:
-    """Whether steps or timestamps never decrease; steps at a regular stride, whether they grow."""
-    return column.stride > 0 if isinstance(column, Stride) else never_decreases(column)
+    """Whether steps or timestamps never decrease."""
+    return column.stride >= 0 if isinstance(column, Stride) else never_decreases(column)
 
 
 def concatenated(pieces: Sequence[Points]) -> Points:

@@ -38,6 +38,8 @@ from neptune_async._model.values import (
 from neptune_async.exceptions import InvalidStepError, InvalidTimestampError, UnsupportedValueError
 
 UTC = timezone.utc
+CHARACTERS = 'w' if sys.version_info >= (3, 13) else 'u'
+"""The type code of characters: 'u' warns since 'w' is there."""
 MOMENT = datetime(2020, 7, 6, 14, 37, 58, 123456, tzinfo=timezone(timedelta(hours=2)))
 
 
@@ -217,7 +219,7 @@ def test_an_atom_takes_other_scalars_as_those_of_python(value: object, plain: ob
         timedelta(1),
         time(12, 30),
         memoryview(b'bytes'),
-        array('u', 'ab'),
+        array(CHARACTERS, 'ab'),
         np.array([[1, 2]]),
         np.array([1, 2], dtype='c16'),
         np.array([1, 2], dtype=np.longdouble),

@@ -217,6 +217,13 @@ def test_blocks_hold_each_point_once_however_odd_its_steps_are(steps: list[float
     assert start == 2000
 
 
+def test_the_same_step_again_and_again_is_in_order() -> None:
+    same, expected = regular(2000, 5.0, 0.0), regular(2000)
+    expected.steps = array('d', [5.0] * 2000)
+    assert summarised(same) == summarised(expected)
+    assert summarised(same).series.steps_ascend
+
+
 def test_a_full_chunk_of_regular_steps_takes_less_than_a_quarter_byte_a_point() -> None:
     for stride in (1.0, 3.0, 5.0, 7.0):
         stored = packed_summary(summarised(regular(CHUNK_POINTS, 0.0, stride)))

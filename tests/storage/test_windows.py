@@ -38,6 +38,10 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exp['none'].extend(
             numbers, steps=[-n for n in range(COUNT)], timestamps=[2e9 - n for n in range(COUNT)]
         )
+    for start in range(0, COUNT, CHUNK_POINTS):
+        with Experiment('a', storage=path) as exp:  # packed when it ends, each with a stride of 0
+            some = numbers[start : start + CHUNK_POINTS]
+            exp['one step a chunk'].extend(some, steps=[start] * CHUNK_POINTS)
     return path
 
 
@@ -72,6 +76,7 @@ def numbers(points: Any) -> list[float]:
         ('by time', Span(MIDDLE, MIDDLE, 1e9 + MIDDLE, 1e9 + MIDDLE + 9), [(10, 11)]),
         ('by time', Span(0, 0, 1e9 + MIDDLE, 1e9 + COUNT), []),
         ('equal', Span(1, 1), [(2, 5)]),
+        ('one step a chunk', Span(CHUNK_POINTS, 3 * CHUNK_POINTS - 1), [(1, 3)]),
     ],
 )
 def test_the_chunks_of_a_window_are_found(
