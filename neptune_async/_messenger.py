@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
+from neptune_async._held_signals import start
 from neptune_async._patching import late_patch
 
 _logger = logging.getLogger('neptune_async')
@@ -145,7 +146,7 @@ class Messenger:
         if self._voice.locked() or sys.is_finalizing() or late_patch():
             return
         with suppress(RuntimeError):  # no more threads can be started: who drains says it
-            threading.Thread(target=self._run, name='neptune_async messenger', daemon=True).start()
+            start(threading.Thread(target=self._run, name='neptune_async messenger', daemon=True))
 
     def _run(self) -> None:
         # Not by who starts it, whom an interrupt may keep from giving it back.

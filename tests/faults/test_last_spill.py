@@ -36,8 +36,8 @@ def test_a_signal_at_any_line_of_the_end_loses_nothing_and_all_is_named(
         """
         import os, signal, sys
         from child import experiment, fail_writes, fork, reap, say
-        from neptune_async import flush_on_signal
-        from neptune_async._engine.lifecycle import held_signals, running_workers
+        from neptune_async import _held_signals as held_signals, flush_on_signal
+        from neptune_async._engine.lifecycle import running_workers
         from neptune_async._engine.worker import outbox, spilled_batches, worker
         number, step = map(int, sys.argv[1:])
         modules = [held_signals, running_workers, outbox, spilled_batches, worker]

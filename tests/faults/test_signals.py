@@ -253,7 +253,7 @@ def test_an_interrupt_of_a_thread_that_begins_or_ends_is_that_interrupt(
     ended = run(
         INTERRUPTED_EVERYWHERE
         + """
-    import threading
+    import signal, threading
     storage = os.environ['STORE'] + '.one'
     what = sys.argv[1]
     n = moment = 0
@@ -268,11 +268,14 @@ def test_an_interrupt_of_a_thread_that_begins_or_ends_is_that_interrupt(
     def in_threading(code):
         return code.co_filename == threading.__file__
 
+    def ctrl_c():
+        signal.raise_signal(signal.SIGINT)
+
     while reached:
         moment += 1
         one = opened() if what == 'close' else None
         call = one.close if what == 'close' else lambda: opened().close()
-        _, reached = interrupted_at(moment, call, in_threading)
+        _, reached = interrupted_at(moment, call, in_threading, ctrl_c)
         n += 1
     opened().close()
     say('moments', moment)

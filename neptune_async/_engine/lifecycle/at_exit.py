@@ -12,6 +12,7 @@ from contextlib import suppress
 from neptune_async._engine.lifecycle import running_workers
 from neptune_async._engine.lifecycle.at_signal import flush_first
 from neptune_async._engine.lifecycle.running_workers import running
+from neptune_async._held_signals import start
 
 _LIBRARIES = ('multiprocessing', 'multiprocess', 'billiard')
 """The libraries whose children end with ``os._exit``: the one of Python, and its copies in pathos
@@ -65,7 +66,7 @@ def watch_child() -> None:
             sys.modules[f'{name}.util'].Finalize(None, _finish_last, exitpriority=_LAST)
     with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
         # Not a daemon thread, even if the thread that starts it is one: nobody waits for daemons.
-        threading.Thread(target=_finish_last, name=_EXIT_THREAD, daemon=False).start()
+        start(threading.Thread(target=_finish_last, name=_EXIT_THREAD, daemon=False))
 
 
 def _is_child_of(library: str) -> bool:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TypeAlias
 
 from neptune_async._engine.lifecycle.running_workers import running
+from neptune_async._held_signals import start
 
 _Handler: TypeAlias = 'Callable[[int, FrameType | None], object] | int | None'
 
@@ -43,7 +44,7 @@ class _FlushFirst:
             # lock, so a flush would never end here. Send the signal again when the lock is free.
             thread = threading.Thread(target=_send_again, args=(signalnum,), daemon=True)
             with suppress(RuntimeError):  # the interpreter is ending, and starts no more threads
-                thread.start()
+                start(thread)
                 return
         running.flush(self._timeout)
         if callable(self.previous):

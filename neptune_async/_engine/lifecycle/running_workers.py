@@ -6,10 +6,10 @@ import threading
 import time
 from contextlib import suppress
 
-from neptune_async._engine.lifecycle.held_signals import signals_held
 from neptune_async._engine.queueing.experiment_state import ExperimentState
 from neptune_async._engine.queueing.locks import is_held_here
 from neptune_async._engine.worker.worker import Worker
+from neptune_async._held_signals import signals_held
 from neptune_async._messenger import PATIENCE, is_own_thread, messenger
 from neptune_async.exceptions import NeptuneAsyncError
 

@@ -17,6 +17,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from neptune_async._engine.worker.reply import Reply
+from neptune_async._held_signals import start
 from neptune_async._messenger import keep_quiet, messenger, own
 from neptune_async._patching import late_patch
 
@@ -87,15 +88,10 @@ class LoopThread:
                 own(thread)
                 messenger.begin(thread)
                 try:
-                    thread.start()
-                except BaseException as error:
+                    start(thread)
+                except RuntimeError:
                     self._thread = None
                     messenger.end(thread)
-                    interrupt = error.__context__
-                    if isinstance(error, RuntimeError) and isinstance(interrupt, KeyboardInterrupt):
-                        # Ctrl-C came inside Condition.wait, which then releases a lock that it
-                        # does not hold.
-                        raise interrupt from None
                     raise
             if self._loop is None:
                 self._early.append(call)

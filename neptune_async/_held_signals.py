@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,6 +25,16 @@ def signals_held() -> Iterator[None]:
         held.end()
 
 
+def start(thread: threading.Thread) -> None:
+    """Start a thread, with the handlers of signals held back: an error of a handler within
+    ``Thread.start`` makes the new thread end with an error of its own, before it does anything.
+
+    :raises RuntimeError: no more threads can be started.
+    """
+    with signals_held():
+        thread.start()
+
+
 class _Held:
     """The handler of all signals that have one, for a while."""
 
@@ -36,14 +46,14 @@ class _Held:
                 if callable(handler):
                     self._handlers[number] = handler
         self._is_over = False
-        self._waiting: list[int] = []
+        self._waiting: dict[int, FrameType | None] = {}
 
     def __call__(self, signalnum: int, frame: FrameType | None) -> None:
         # One that raises may keep ``end`` from putting back those after it.
         if self._is_over:
             self._handlers[signalnum](signalnum, frame)
-        elif signalnum not in self._waiting:
-            self._waiting.append(signalnum)
+        else:
+            self._waiting.setdefault(signalnum, frame)
 
     def begin(self) -> None:
         for number in self._handlers:
@@ -55,13 +65,16 @@ class _Held:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
         finally:
-            _send(self._waiting)
+            self._handle_all()
 
-
-def _send(signalnums: Sequence[int]) -> None:
-    """Have signals handled, each of them, whatever the handlers raise."""
-    if signalnums:
-        try:
-            signal.raise_signal(signalnums[0])
-        finally:
-            _send(signalnums[1:])
+    def _handle_all(self) -> None:
+        """Call the handlers of the signals that came, each of them, whatever they raise."""
+        # Not by sending the signals again: asyncio has noted them already, and would call what was
+        # given to ``add_signal_handler`` twice.
+        while self._waiting:
+            signalnum = next(iter(self._waiting))
+            frame = self._waiting.pop(signalnum)
+            try:
+                self._handlers[signalnum](signalnum, frame)
+            finally:
+                self._handle_all()

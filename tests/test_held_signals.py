@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from neptune_async._engine.lifecycle.held_signals import signals_held
+from neptune_async._held_signals import signals_held, start
 
 FIRST, SECOND = signal.SIGUSR1, signal.SIGUSR2
 
@@ -67,6 +68,44 @@ def test_a_signal_that_comes_while_handlers_are_put_back_is_handled(
     signal.raise_signal(SECOND)
 
     assert handled == [FIRST, SECOND]
+
+
+def test_a_signal_that_asyncio_handles_is_handled_once() -> None:
+    numbers: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        later = loop.create_future()
+        loop.add_signal_handler(FIRST, numbers.append, FIRST)
+        loop.add_signal_handler(SECOND, later.set_result, None)
+        with signals_held():
+            signal.raise_signal(FIRST)
+        signal.raise_signal(SECOND)
+        await later
+
+    asyncio.run(main())
+
+    assert numbers == [FIRST]
+
+
+def test_a_thread_is_started_before_a_signal_is_handled(
+    handled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = threading.Event()
+    thread = threading.Thread(target=ran.set)
+    begin = thread.start
+
+    def interrupted() -> None:
+        signal.raise_signal(FIRST)
+        begin()
+
+    monkeypatch.setattr(thread, 'start', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(thread)
+
+    thread.join()
+    assert ran.is_set()
+    assert handled == [FIRST]
 
 
 def test_on_another_thread_nothing_is_held(handled: list[int]) -> None:
