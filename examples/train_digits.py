@@ -7,15 +7,17 @@ an experiment of its own: EXP-1, EXP-2 and so on.
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from neptune_async import Experiment
+from neptune_async import Experiment, File, Histogram
 
 
 class Digits(NamedTuple):
@@ -45,6 +47,10 @@ class SoftmaxRegression:
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
+    def predictions(self, images: np.ndarray) -> np.ndarray:
+        """Return the digit that each image most probably shows."""
+        return self.probabilities(images).argmax(axis=1)
+
     def evaluate(self, digits: Digits) -> dict[str, np.floating]:
         """Return the loss and the accuracy on some digits."""
         probabilities = self.probabilities(digits.images)
@@ -62,6 +68,12 @@ class SoftmaxRegression:
         self.weights -= learning_rate * batch.images.T @ error
         self.bias -= learning_rate * error.sum(axis=0)
 
+    def saved(self) -> bytes:
+        """Return the parameters as a file, which ``numpy.load`` reads."""
+        file = io.BytesIO()
+        np.savez(file, weights=self.weights, bias=self.bias)
+        return file.getvalue()
+
 
 def load(seed: int) -> tuple[Digits, Digits]:
     """Return the digits to train on, and a quarter of all to test on."""
@@ -70,6 +82,44 @@ def load(seed: int) -> tuple[Digits, Digits]:
         images / 16, labels, test_size=0.25, random_state=seed, stratify=labels
     )
     return Digits(train_images, train_labels), Digits(test_images, test_labels)
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray) -> Figure:
+    """Draw how often each digit was taken for each."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, predicted), 1)
+    figure = Figure(figsize=(5, 5), dpi=120, layout='constrained')
+    axes = figure.subplots()
+    # Of each digit there are about as many, so that the colours of the rows can be compared.
+    axes.imshow(counts, cmap='Blues')
+    for (label, digit), count in np.ndenumerate(counts):
+        if count:
+            colour = 'white' if count > counts.max() / 2 else 'black'
+            axes.text(digit, label, str(count), ha='center', va='center', color=colour)
+    axes.set(xticks=range(10), yticks=range(10), xlabel='taken for', ylabel='digit')
+    axes.set_title(f'{(labels == predicted).mean():.1%} of {len(labels)} digits are right')
+    return figure
+
+
+def mistakes(digits: Digits, predicted: np.ndarray, columns: int = 6) -> np.ndarray:
+    """Return a grid of the digits that were taken for another; the first ones, if there are many.
+
+    Right of each, in blue, is the average of the digits that it was taken for.
+    """
+    averages = [digits.images[digits.labels == digit].mean(axis=0) for digit in range(10)]
+    wrong = np.flatnonzero(predicted != digits.labels)[: columns**2]
+    rows = max(1, -(-len(wrong) // columns))
+    grid = np.ones((rows, 80, columns, 144, 3))
+    for place, index in enumerate(wrong):
+        row, column = divmod(place, columns)
+        grid[row, 8:-8, column, 8:72] -= enlarged(digits.images[index], [1, 1, 1])
+        grid[row, 8:-8, column, 72:-8] -= enlarged(averages[predicted[index]], [0.9, 0.5, 0.1])
+    return grid.reshape(rows * 80, columns * 144, 3)
+
+
+def enlarged(image: np.ndarray, ink: list[float]) -> np.ndarray:
+    """Return an image of 64 pixels eight times as wide and high, in a colour."""
+    return np.kron(image.reshape(8, 8), np.ones((8, 8)))[..., np.newaxis] * ink
 
 
 def train(exp: Experiment, args: argparse.Namespace) -> None:
@@ -99,12 +149,17 @@ def train(exp: Experiment, args: argparse.Namespace) -> None:
         tested = model.evaluate(test_digits)
         exp['train/epoch'].log(model.evaluate(train_digits), step=epoch)
         exp['test/epoch'].log(tested, step=epoch)
+        exp['model/weights'].log(Histogram(model.weights, bins=40), step=epoch)
         progress.set_postfix(accuracy=f'{tested["accuracy"]:.1%}')
         if tested['accuracy'] > best:
             best = tested['accuracy']
             exp['events'].log(f'epoch {epoch}: the best accuracy so far, {best:.1%}')
 
     exp['best_accuracy'].assign(best)
+    exp['model/file'].assign(File(model.saved(), name='model.npz'))
+    predicted = model.predictions(test_digits.images)
+    exp['test/confusion'].assign(File.figure(confusion(test_digits.labels, predicted)))
+    exp['test/mistakes'].assign(File.image(mistakes(test_digits, predicted), name='mistakes.png'))
     exp['events'].log('training ended')
 
 

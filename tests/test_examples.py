@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 
 from neptune_async import Experiment, list_experiments
 
@@ -84,6 +87,24 @@ def test_a_training_can_be_read_back(trained: tuple[Path, list[str]], name: str)
 
         events = exp['events'].all()
         assert (events[0], events[-1]) == ('training began', 'training ended')
+
+
+def test_a_training_keeps_its_pictures_its_weights_and_its_model(
+    trained: tuple[Path, list[str]],
+) -> None:
+    store, _ = trained
+
+    with Experiment('EXP-1', storage=store, mode='read') as exp:
+        weights = exp['model/weights'].all(with_steps=True)
+        assert [step for step, _ in weights] == [1, 2, 3]
+        assert all(sum(histogram.counts) == 64 * 10 for _, histogram in weights)
+        with np.load(io.BytesIO(exp['model/file'].read().bytes())) as model:
+            assert model['weights'].min() == weights[-1][1].edges[0]
+            assert model['bias'].shape == (10,)
+        for path, size in (('test/confusion', (600, 600)), ('test/mistakes', (864, 480))):
+            with Image.open(io.BytesIO(exp[path].read().bytes())) as picture:
+                assert picture.size == size
+                assert len(picture.convert('L').getcolors()) > 10
 
 
 def test_a_training_ends_with_a_table_of_its_metrics(trained: tuple[Path, list[str]]) -> None:
