@@ -14,6 +14,7 @@ from html import escape
 from itertools import groupby
 
 from neptune_async._engine.reading.preview import Preview, Shown
+from neptune_async._media.histogram_svg import bars
 from neptune_async._model.messages import CONTAINERS
 from neptune_async._model.showing import harmless
 from neptune_async.files import FileReference, Histogram
@@ -59,7 +60,7 @@ def _rows(path: str | None, shown: Iterable[Shown]) -> Iterator[str]:
             _escaped(name),
             escape(_type_of(one)),
             '<i>damaged</i>' if one.is_damaged else _escaped(shown_value(one.value)),
-            '' if one.curve is None else sparkline(one.curve),
+            _drawing(one),
         )
 
 
@@ -79,6 +80,15 @@ def _type_of(one: Shown) -> str:
     if one.count is None:
         return kind
     return f'{kind}, {one.count:,} {"point" if one.count == 1 else "points"}'
+
+
+def _drawing(one: Shown) -> str:
+    if isinstance(one.value, Histogram):
+        path = bars(one.value.counts, one.value.edges, 0, _WIDTH, 1, _HEIGHT - 1)
+        return (
+            f'<svg width="{_WIDTH}" height="{_HEIGHT}" fill="currentColor"><path d="{path}"/></svg>'
+        )
+    return '' if one.curve is None else sparkline(one.curve)
 
 
 def shown_value(value: object) -> str:

@@ -28,7 +28,7 @@ from neptune_async._messenger import messenger
 from neptune_async._model import messages
 from neptune_async._model.arguments import checked_timeout
 from neptune_async._model.values import AtomValue, SeriesValue, SetMember
-from neptune_async.exceptions import NeptuneAsyncError
+from neptune_async.exceptions import NeptuneAsyncError, StorageError
 from neptune_async.variable import Point
 
 __all__ = [
@@ -444,14 +444,21 @@ class Experiment(BaseExperiment[ExperimentView]):
 
     def _html(self, title: str, path: str | None) -> str:
         try:
-            self._require_open()
-            # Not _read, which would raise here, and so hide, what storage has rejected.
-            looking = self._worker.call(preview, self._worker, self._state, path)
-            return _html.table(title, path, result(looking, _REPR_TIMEOUT))
-        except TimeoutError:
-            return _html.notice(title, f'storage gave no answer within {_REPR_TIMEOUT:g} seconds')
+            return _html.table(title, path, self._glance(preview, path))
         except NeptuneAsyncError as error:
             return _html.notice(title, error)
+
+    def _glance(self, function: Function[T], path: str | None, *arguments: object) -> T:
+        """Ask for what is only shown: not for long, and what storage has rejected is not raised,
+        and so hidden, here.
+        """
+        self._require_open()
+        looking = self._worker.call(function, self._worker, self._state, path, *arguments)
+        try:
+            return result(looking, _REPR_TIMEOUT)
+        except TimeoutError:
+            why = f'storage gave no answer within {_REPR_TIMEOUT:g} seconds'
+            raise StorageError(why) from None
 
     def _delete(self, path: str) -> None:
         self._require_writable()

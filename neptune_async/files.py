@@ -296,6 +296,12 @@ class Histogram:
         least, greatest = self.edges[0], self.edges[-1]
         return f'{sum(self.counts):,.12g} values from {least:g} to {greatest:g}'
 
+    def _repr_svg_(self) -> str:
+        """Return what a notebook shows: a small plot."""
+        from neptune_async._media.histogram_svg import drawn
+
+        return drawn(self.counts, self.edges, self.non_finite)
+
     def _check(self) -> None:
         edges = self.edges
         if len(edges) != len(self.counts) + 1 or len(edges) < 2:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,12 +14,18 @@ from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
+import nbformat
+import numpy as np
 import pytest
-from IPython.core.formatters import HTMLFormatter
+from IPython.core.formatters import DisplayFormatter, HTMLFormatter
+from nbclient import NotebookClient
+from PIL import Image
 
-from neptune_async import Experiment
+from neptune_async import Experiment, File, Histogram
 from neptune_async._engine.reading.preview import MOST_VARIABLES
+from neptune_async._faces.stored_files import LARGEST_SHOWN
 from neptune_async._html import shown_value
 from neptune_async.exceptions import RejectedOperationsError, Rejection
 
@@ -41,6 +50,9 @@ class Page(HTMLParser):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == 'path':
+            self.tags.append(tag)
+            return
         assert tag == 'polyline'
         pairs = (dict(attrs)['points'] or '').split()
         self.points.append([(float(x), float(y)) for x, y in (pair.split(',') for pair in pairs)])
@@ -195,3 +207,123 @@ def test_to_look_hides_no_rejection(path: Path) -> None:
         assert page(exp).texts[-1] == '0.5'
         with pytest.raises(RejectedOperationsError):
             exp.flush()
+
+
+# ── Files and histograms ─────────────────────────────────────────────────────
+
+
+def shown(value: Any) -> dict[str, Any]:
+    """Return what a notebook may choose from to show a value, by media type."""
+    data, _ = DisplayFormatter().format(value)
+    return data
+
+
+PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+
+def test_a_notebook_shows_an_image_as_an_image_and_a_histogram_as_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('IPYTHONDIR', str(tmp_path))  # not the user's own settings
+    with Experiment('NPT-1', storage=tmp_path / 'experiments.db') as exp:
+        exp['image'].assign(File.image(PIXELS))
+        exp['samples'].log(File.image(PIXELS))
+        exp['weights'].log(Histogram([1.0, 2.0, 2.0]))
+    cells = [
+        'from neptune_async import AsyncExperiment, Experiment',
+        "exp = Experiment('NPT-1', storage='experiments.db', mode='read')",
+        "exp['image'].read()",
+        "exp['samples'].all()[0]",
+        "exp['weights'].tail(1)[0]",
+        "other = await AsyncExperiment.open('NPT-1', storage='experiments.db', mode='read')",
+        "(await other['weights'].all())[0]",
+        "await other['image'].read()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, resources={'metadata': {'path': tmp_path}}).execute()
+    _, _, image, of_series, plot, _, awaited_plot, awaited = (
+        cell.outputs[-1].data if cell.outputs else {} for cell in notebook.cells
+    )
+    for found in (image, of_series):
+        assert 'text/html' not in found
+        with Image.open(io.BytesIO(base64.b64decode(found['image/png']))) as picture:
+            assert (np.asarray(picture) == PIXELS).all()
+    for found in (plot, awaited_plot):
+        assert found['image/svg+xml'].startswith('<svg ')
+        assert '3 values, at most 2 in a bin' in found['image/svg+xml']
+    assert [*awaited] == ['text/plain']
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpeg', 'gif', 'webp'])
+def test_an_image_is_shown_as_what_it_is(exp: Experiment, kind: str) -> None:
+    content = io.BytesIO()
+    Image.fromarray(PIXELS).save(content, kind)
+    exp['image'].assign(File(content.getvalue(), f'image.{kind}', f'image/{kind}'))
+    data = shown(exp['image'].read())
+    assert {*data} == {f'image/{kind}', 'text/plain'}
+    assert base64.b64decode(data[f'image/{kind}']) == content.getvalue()
+
+
+def test_no_script_of_a_drawing_or_of_a_page_gets_into_the_notebook(exp: Experiment) -> None:
+    evil = '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"></svg>'
+    exp['drawing'].assign(File(evil.encode(), 'x.svg', 'image/svg+xml; charset="<b>"'))
+    exp['page'].assign(File.html(evil, name='<b>.html'))
+    exp['image'].assign(File(evil.encode(), '<b>.png', 'image/png'))
+    data = shown(exp['drawing'].read())
+    assert {*data} == {'text/html', 'text/plain'}
+    encoded = base64.b64encode(evil.encode()).decode()
+    assert data['text/html'] == f'<img src="data:image/svg+xml;base64,{encoded}">'
+    assert {*shown(exp['page'].read())} == {'text/plain'}
+    assert {*shown(exp['image'].read())} == {'image/png', 'text/plain'}
+
+
+def test_an_image_that_is_too_large_is_a_line_of_text(exp: Experiment) -> None:
+    exp['large'].assign(File(bytes(LARGEST_SHOWN + 1), '\x1b.png', 'image/png'))
+    exp['fits'].assign(File(bytes(LARGEST_SHOWN), 'fits.png', 'image/png'))
+    data = shown(exp['large'].read())
+    assert data == {
+        'text/plain': r'\x1b.png (image/png, 2,097,153 bytes): larger than 2,097,152 bytes; '
+        'download() it'
+    }
+    assert 'image/png' in shown(exp['fits'].read())
+
+
+def test_an_image_that_cannot_be_read_says_why(path: Path) -> None:
+    with Experiment('NPT-1', storage=path) as exp:
+        exp['image'].assign(File.image(PIXELS))
+        exp['large'].assign(File(bytes(100_000), 'large.png'))
+        image, large = exp['image'].read(), exp['large'].read()
+        Path(f'{path}.files', large.sha256[:2], large.sha256).write_bytes(bytes(99_999))
+        assert 'has another content than was stored' in shown(large)['text/plain']
+    assert 'is closed' in shown(image)['text/plain']
+
+
+@pytest.mark.parametrize(
+    'histogram',
+    [
+        Histogram(range(1000), bins=1000),
+        Histogram([]),
+        Histogram(counts=[0, 0], edges=[-1.7e308, 0, 1.7e308]),
+        Histogram(counts=[1.7e308, 1.7e308], edges=[0, 5e-324, 1e-323]),
+        Histogram([1.0, math.nan, math.inf]),
+    ],
+    ids=['many', 'empty', 'wide', 'narrow', 'not finite'],
+)
+def test_a_plot_of_a_histogram_is_small_and_whole(exp: Experiment, histogram: Histogram) -> None:
+    plot = shown(histogram)['image/svg+xml']
+    assert len(plot) < 5_000
+    (bars, _) = ET.fromstring(plot).findall('{http://www.w3.org/2000/svg}path')
+    outline = [float(number) for number in re.findall(r'[VH](-?[\d.]+)', bars.attrib['d'])]
+    assert all(8 <= x <= 312 for x in outline[1::2])
+    assert all(22 <= y <= 130 for y in outline[::2])
+    exp['weights'].log(histogram)
+    assert 'path' in page(exp).tags
+    assert 'values from' in page(exp).texts[-1]
+
+
+def test_the_bars_of_a_plot_are_as_high_as_their_counts() -> None:
+    plot = Histogram(counts=[1, 0, 4], edges=[0, 1, 2, 4])._repr_svg_()
+    assert '<path d="M8,130V103.0H84.0V130.0H160.0V22.0H312.0V130Z"' in plot
+    peak = Histogram(counts=[*[1] * 5_000, 100, *[1] * 5_000], edges=range(10_002))._repr_svg_()
+    assert 'V22.0' in peak
+    assert '; 2 not finite' in Histogram([1.0, math.nan, math.inf])._repr_svg_()

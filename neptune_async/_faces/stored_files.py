@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from neptune_async._engine.reading import stored_files
 from neptune_async._engine.worker.loop_thread import Function
-from neptune_async.exceptions import InvalidArgumentError
+from neptune_async._model.showing import harmless
+from neptune_async.exceptions import InvalidArgumentError, NeptuneAsyncError
 from neptune_async.files import FileReference
 from neptune_async.variable import Point
 
 T = TypeVar('T')
+
+_PICTURES = ('image/png', 'image/jpeg', 'image/gif', 'image/webp')
+_DRAWING = 'image/svg+xml'
+LARGEST_SHOWN = 2**21
+"""Bytes of an image that a notebook shows. Jupyter drops what is more than 3 MB in three seconds,
+and these are a third longer as text.
+"""
 
 
 class Reader(Protocol):
     """An experiment of the synchronous face."""
 
     def _ask(self, function: Function[T], path: str | None, *arguments: object) -> T: ...
+
+    def _glance(self, function: Function[T], path: str | None, *arguments: object) -> T: ...
 
 
 class AsyncReader(Protocol):
@@ -33,6 +44,9 @@ class StoredFile(FileReference):
 
     The experiment that it was read from must be open. What is read is checked against the
     SHA-256: nobody gets a content that is not what was stored.
+
+    A notebook shows an image of up to 2 MiB as an image. Nothing else is rendered: a page of HTML
+    is shown as what it is called.
     """
 
     __slots__ = ('_experiment',)
@@ -63,12 +77,34 @@ class StoredFile(FileReference):
         """
         return self._experiment._ask(stored_files.download, None, self, target(path))  # type: ignore[attr-defined,no-any-return]  # set above
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Return what a notebook shows: the image that the file is, or nothing but its text."""
+        kind = self.media_type.partition(';')[0].strip().lower()
+        if kind not in (*_PICTURES, _DRAWING):
+            return {}
+        if self.size > LARGEST_SHOWN:
+            why = f'larger than {LARGEST_SHOWN:,} bytes; download() it'
+            return {'text/plain': f'{harmless(str(self))}: {why}'}
+        try:
+            content: bytes = self._experiment._glance(stored_files.content, None, self)  # type: ignore[attr-defined]  # set above
+        except NeptuneAsyncError as error:
+            return {'text/plain': f'{harmless(str(self))}: {error}'}
+        encoded = b64encode(content).decode()
+        if kind in _PICTURES:
+            return {kind: encoded}
+        # Jupyter makes SVG a part of its page, scripts included. Those of an image never run.
+        return {'text/html': f'<img src="data:{_DRAWING};base64,{encoded}">'}
+
     def __reduce__(self) -> tuple[object, ...]:
         return FileReference, (self.name, self.media_type, self.size, self.sha256)
 
 
 class AsyncStoredFile(FileReference):
-    """A file that is kept; see ``StoredFile``."""
+    """A file that is kept; see ``StoredFile``.
+
+    A notebook shows no image of it, which would have to be awaited:
+    ``IPython.display.Image(await file.bytes())`` does.
+    """
 
     __slots__ = ('_experiment',)
 
