@@ -50,7 +50,7 @@ class SeriesTables(BaseView):
         :param first_time, last_time: bounds of the timestamps, both included: seconds since the
             epoch, or a datetime (a naive one is local time).
         :param max_points: how many points to return at most, as for ``fetch_metrics``: no peak is
-            lost.
+            lost. Of a long series only the stored chunks are read that may have such points.
         :raises InvalidArgumentError, InvalidStepError, InvalidTimestampError: a bound is none, or
             nothing is between two.
         :raises VariableNotFoundError: there is no variable at the path.

@@ -243,7 +243,9 @@ def fetch_metrics(
     :param max_points: how many points of each series to return, at most. These are its first and
         last point. The points between them are divided into groups of equal size, and the least
         and the greatest of each group are returned, so that no peak is lost. Points of texts and
-        datetimes are spread evenly.
+        datetimes are spread evenly. Of a long series only the stored chunks are read that may have
+        such points. All are read, to return the same points, if only one point of a step is
+        wanted and steps do not rise, or if the range is not one run of points.
     :raises NeptuneAsyncError: as ``compare``.
     :raises ContainerTypeError, ContentTypeError: a path is given by its name, and the variable
         there is not a series of this content.

@@ -26,7 +26,7 @@ from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.values import SeriesValue
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.overviews import Buckets
+from neptune_async._storage.overviews import Overview
 from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary
@@ -178,17 +178,6 @@ class SeriesReading:
                 raise StorageFormatError(run.why)
             pieces.append(run)
         return pieces
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """What is in the buckets of a series.
-
-    :ivar damaged: what is to be said of points that cannot be read; they are in no bucket.
-    """
-
-    buckets: Buckets
-    damaged: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +445,17 @@ class Storage(Protocol):
     ) -> dict[int, Overview]:
         """Return what is in the buckets of a grid, of each of several series, by the variable's id.
         Only points of chunks that the edge of a bucket cuts are read.
+        """
+
+    async def read_samples(
+        self, variables: VariablesByExperiment, span: Span, most: int, distinct: bool
+    ) -> dict[int, Points]:
+        """Return the points that ``_model.sampling`` keeps of those in a span, of each of several
+        series, by the variable's id. Only the chunks are read that may have one of them.
+
+        :param distinct: whether of points with the same step only one is wanted.
+        :returns: nothing of a series that has no more points there, or whose summaries are not
+            enough: its points tell.
         """
 
     async def read_many_series(

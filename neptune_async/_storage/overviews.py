@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -118,6 +119,17 @@ class Buckets:
     def _finite(self, place: int) -> int:
         others = self.nan[place] + self.positive_infinite[place] + self.negative_infinite[place]
         return self.points[place] - others
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is in the buckets of a series.
+
+    :ivar damaged: what is to be said of points that cannot be read; they are in no bucket.
+    """
+
+    buckets: Buckets
+    damaged: Sequence[str] = ()
 
 
 _COUNTS = ('points', 'nan', 'positive_infinite', 'negative_infinite', '_lasts')

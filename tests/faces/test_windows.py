@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neptune_async._storage import samples
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.sqlite import series
 from neptune_async.exceptions import (
@@ -105,6 +106,38 @@ async def test_max_points_of_a_window_loses_no_peak(face: Any) -> None:
         assert len(found) <= 10
         assert (found['step'][0], found['step'][-1]) == (500, 899)
         assert {600, 700} <= {*found['step']}
+
+
+async def test_few_points_of_a_long_series_are_those_of_all_its_points(
+    face: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [*PATHS, 'noise']
+    async with face.open() as exp:
+        log_some(exp, COUNT)
+        exp['noise'].extend(np.random.default_rng(1).normal(size=COUNT))
+        await face.get(exp.flush)
+
+    async def read(exp: Any) -> list[list[Any]]:
+        found: list[list[Any]] = []
+        for few in ({'max_points': 50}, {'max_points': 9, 'first_step': 90, 'last_step': 17_000}):
+            for path in paths:
+                points = (await face.get(exp[path].to_numpy, **few)).tolist()
+                frame = await face.get(exp[path].to_pandas, **few)
+                table = await face.get(exp[path].to_arrow, **few)
+                assert len(points) <= few['max_points']
+                assert frame.reset_index().to_numpy().tolist() == [[*point] for point in points]
+                assert table['value'].to_pylist() == [point[2] for point in points]
+                found.append(points)
+            for which in ('first', 'last', 'all'):
+                some = await face.fetch_metrics('*', paths, duplicates=which, **few)
+                found.append(some.to_numpy().tolist())
+        return found
+
+    async with face.open() as exp:
+        exp['noise'].extend([0.5, 100.0, 0.25])
+        expected = await read(exp)
+        monkeypatch.setattr(samples, '_SHORT', 0)
+        assert await read(exp) == expected
 
 
 async def test_times_may_be_datetimes(face: Any) -> None:

@@ -21,7 +21,8 @@ from neptune_async import Experiment, compare, fetch_metrics, list_experiments
 from neptune_async._engine.durability import overlaid_storage
 from neptune_async._engine.store import opened
 from neptune_async._model.messages import CONTAINERS
-from neptune_async._storage.base import Storage
+from neptune_async._storage import samples
+from neptune_async._storage.base import EVERYWHERE, Storage
 from neptune_async._storage.grid import Grid
 from neptune_async.exceptions import StorageFormatError
 from neptune_async.variable import Atom, Set
@@ -209,11 +210,13 @@ def overviews(url: str) -> str:
 
     async def read(storage: Storage) -> list[Any]:
         (experiment,) = await storage.find_experiments(['EXP'])
-        found = await storage.read_overviews(
-            await storage.find_variables([experiment.id]), Grid.over('step', 0, LARGE - 1, 16)
-        )
-        own = sorted(found.items())
-        return [(key, o.damaged, o.buckets.points, o.buckets.last) for key, o in own]
+        variables = await storage.find_variables([experiment.id])
+        found = await storage.read_overviews(variables, Grid.over('step', 0, LARGE - 1, 16))
+        own = [
+            (key, each.damaged, each.buckets.points, each.buckets.last)
+            for key, each in sorted(found.items())
+        ]
+        return [own, sorted((await storage.read_samples(variables, EVERYWHERE, 40, True)).items())]
 
     with opened(url) as store:
         return repr(store.ask(read))
@@ -247,8 +250,13 @@ def copied_points(url: str) -> int:
     ],
 )
 def test_series_that_nothing_was_left_of_are_read_from_the_store(
-    dies: Callable[[str], None], url: str, script: str, is_copied: bool
+    dies: Callable[[str], None],
+    url: str,
+    script: str,
+    is_copied: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(samples, '_SHORT', 0)
     with Experiment('EXP', storage=url, echo=False) as exp:
         exp['large'].extend(map(float, range(LARGE)), timestamps=range(LARGE))
         exp['texts'].extend(['a', 'b'], timestamps=[2e9, 2e9])

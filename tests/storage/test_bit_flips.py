@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 
 from neptune_async import Experiment, compare, delete_experiment, fetch_metrics, list_experiments
 from neptune_async._engine.store import opened
+from neptune_async._storage import samples
 from neptune_async._storage.base import Examinable
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.findings import Finding
@@ -195,6 +196,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Intact:
         connection.execute('VACUUM INTO ?', (str(folder / 'experiments.db'),))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(series, '_SEARCHED', 0)
+        patched.setattr(samples, '_SHORT', 0)
         return Intact(folder / 'experiments.db', windows)
 
 
@@ -208,6 +210,7 @@ def windows(path: Path) -> Readings:
             for axis, zero in (('step', 0.0), ('time', 1e9 + 0.5)):
                 bounds = {f'first_{axis}': zero + first, f'last_{axis}': zero + first + 3}
                 yield from read(f'{axis} {first}', partial(listed, exp['x'], **bounds))
+        yield from read('few', partial(listed, exp['x'], max_points=8))
 
 
 def listed(view: Any, **bounds: float) -> list[Any]:
@@ -224,6 +227,7 @@ def test_any_bit_that_is_flipped_leaves_windows_whole(
     long: Intact, data: st.DataObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series, '_SEARCHED', 0)
+    monkeypatch.setattr(samples, '_SHORT', 0)
     # The pages of trees; in those that go on with a long row there are only points.
     pages = range(0, len(long.raw), PAGE)
     trees = [page for page in pages if page == 0 or long.raw[page] in (2, 5, 10, 13)]
@@ -352,8 +356,9 @@ def test_a_set_that_lacks_a_member_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize('which', ['first >= 16384', 'first >= 0'])
 @pytest.mark.parametrize('has_log', [False, True])
 def test_a_series_that_lacks_its_last_chunks_is_told(
-    tmp_path: Path, which: str, has_log: bool
+    tmp_path: Path, which: str, has_log: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(samples, '_SHORT', 0)
     path = tmp_path / 'experiments.db'
     with Experiment('a', storage=path) as exp:
         exp['x'].extend(map(float, range(20_000)))
@@ -372,8 +377,10 @@ def test_a_series_that_lacks_its_last_chunks_is_told(
         for read in (
             exp['x'].all, exp['x'].to_numpy, exp.to_dict,
             lambda: exp['x'].to_numpy(first_step=19_000), lambda: exp['x'].tail(2),
+            lambda: exp['x'].to_numpy(max_points=10),
             lambda: compare(paths='x', storage=path),
             lambda: fetch_metrics('a', 'x', storage=path),
+            lambda: fetch_metrics('a', 'x', storage=path, max_points=10),
             lambda: list_experiments(path, where='x.max > 1'),
         ):  # fmt: skip
             with pytest.raises(StorageFormatError, match=why):

@@ -21,16 +21,17 @@ from neptune_async._storage.base import (
     ExperimentSummary,
     Latest,
     Need,
-    Overview,
     Receipt,
     SeriesReading,
+    Span,
     Storage,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.points import Sink
+from neptune_async._storage.overviews import Overview
+from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary
 
@@ -306,6 +307,18 @@ class OverlaidStorage:
             await self._of_many(
                 variables,
                 lambda storage, has: storage.read_overviews(_chosen(variables, has), grid),
+            )
+        )
+
+    async def read_samples(
+        self, variables: VariablesByExperiment, span: Span, most: int, distinct: bool
+    ) -> dict[int, Points]:
+        return _merged(
+            await self._of_many(
+                variables,
+                lambda storage, has: storage.read_samples(
+                    _chosen(variables, has), span, most, distinct
+                ),
             )
         )
 

@@ -10,14 +10,15 @@ from neptune_async._storage.base import (
     Damaged,
     LastPoint,
     Latest,
-    Overview,
     SeriesReading,
+    Span,
     Storage,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.points import Sink
+from neptune_async._storage.overviews import Overview
+from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.sqlite.scratch import ScratchStorage
 from neptune_async._storage.summaries import SeriesSummary
 
@@ -107,6 +108,15 @@ class PartialCopy(ScratchStorage):
         found = await super().read_overviews(here, grid)
         if there:
             found |= await self._below.read_overviews(there, grid)
+        return found
+
+    async def read_samples(
+        self, variables: VariablesByExperiment, span: Span, most: int, distinct: bool
+    ) -> dict[int, Points]:
+        here, there = self._split(variables)
+        found = await super().read_samples(here, span, most, distinct)
+        if there:
+            found |= await self._below.read_samples(there, span, most, distinct)
         return found
 
     # ── What all series of an experiment say ─────────────────────────────────

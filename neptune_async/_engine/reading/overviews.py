@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neptune_async._engine.worker.worker import Worker
-from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
+from neptune_async._storage.base import Damaged, VariablesByExperiment
 from neptune_async._storage.grid import Axis, Grid
+from neptune_async._storage.overviews import Overview
 from neptune_async._storage.summaries import Summary
 
 

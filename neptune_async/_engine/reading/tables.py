@@ -161,6 +161,13 @@ async def curve(
     worker: Worker, state: ExperimentState, path: str, method: str, thinning: Thinning
 ) -> Curve:
     """Return the points of one series that are wanted, for a method of its view."""
+    if thinning.max_points is not None:
+        variable = await worker.read(state, path, worker.storage.find_variable, state.id, path)
+        await require(worker, state, path, variable, 'series', method)
+        if variable is not None:
+            samples = await _samples(worker, {state.id: [variable]}, thinning)
+            if variable.id in samples:
+                return Curve(state.name, path, variable.content, [samples[variable.id]])
     reading = await points(worker, state, path, Window(span=thinning.span), method)
     pieces = _wanted(thinning, pieces_at_end(reading, worker.location, state.name))
     return Curve(state.name, path, reading.variable.content, pieces)
@@ -272,12 +279,18 @@ async def _thinned_out(
     while start < len(series):
         portion = series[start : start + size]
         start += size
-        readings = await _readings(worker, portion, thinning.span)
+        samples = await _samples(worker, _grouped(portion), thinning)
+        whole = [each for each in portion if each[1].id not in samples]
+        readings = await _readings(worker, whole, thinning.span)
         count = sum(reading.end for reading in readings.values())
         size = max(1, min(_MOST_SERIES, _PORTION_POINTS * len(portion) // max(1, count)))
         for experiment, variable in portion:
-            reading = readings.pop(variable.id)
-            pieces = _wanted(thinning, pieces_at_end(reading, worker.location, experiment.name))
+            pieces: Sequence[Points]
+            if variable.id in samples:
+                pieces = [samples.pop(variable.id)]
+            else:
+                reading = readings.pop(variable.id)
+                pieces = _wanted(thinning, pieces_at_end(reading, worker.location, experiment.name))
             yield Curve(experiment.name, variable.path, variable.content, pieces)
             # Whatever else waits for the worker need not wait for the next series.
             await anyio.lowlevel.checkpoint()
@@ -290,12 +303,30 @@ def _wanted(thinning: Thinning, pieces: Sequence[Points]) -> Sequence[Points]:
     return [kept] if len(kept) else []
 
 
+async def _samples(
+    worker: Worker, variables: VariablesByExperiment, thinning: Thinning
+) -> dict[int, Points]:
+    """Return what is wanted of long series, by the variable's id, where summaries tell it."""
+    most = thinning.max_points
+    if most is None:
+        return {}
+    is_distinct = thinning.duplicates != 'all'
+    return await worker.connection.ask(
+        lambda storage: storage.read_samples(variables, thinning.span, most, is_distinct)
+    )
+
+
 async def _readings(
     worker: Worker, series: Iterable[tuple[ExperimentSummary, Variable]], span: Span
 ) -> dict[int, SeriesReading]:
-    grouped: dict[int, list[Variable]] = {}
-    for experiment, variable in series:
-        grouped.setdefault(experiment.id, []).append(variable)
+    grouped = _grouped(series)
     return await worker.connection.ask(
         lambda storage: storage.read_many_series(grouped, Window(span=span), True, True)
     )
+
+
+def _grouped(series: Iterable[tuple[ExperimentSummary, Variable]]) -> VariablesByExperiment:
+    grouped: dict[int, list[Variable]] = {}
+    for experiment, variable in series:
+        grouped.setdefault(experiment.id, []).append(variable)
+    return grouped

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeAlias
 
-from neptune_async._model.sampling import sampled
+from neptune_async._model.sampling import sampled, spread
 from neptune_async._storage.base import EVERYWHERE, Span
 from neptune_async._storage.points import Points, Stride, expanded
 
@@ -91,8 +91,7 @@ def _thinned(points: Points, kept: Sequence[int], most: int) -> Sequence[int]:
         if kept != range(len(values)):
             values = array('d', map(values.__getitem__, kept))
         return [kept[i] for i in sampled(values, most)]
-    last = len(kept) - 1
-    return [kept[last * i // max(1, most - 1)] for i in range(most)] if most > 1 else [kept[last]]
+    return [kept[i] for i in spread(len(kept), most)]
 
 
 def _taken(points: Points, kept: Sequence[int]) -> Points:

@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 
 from neptune_async._model.operations import Variable
-from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
+from neptune_async._storage.base import Damaged, VariablesByExperiment
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.overviews import OverviewMaker
+from neptune_async._storage.overviews import Overview, OverviewMaker
 from neptune_async._storage.points import concatenated
 from neptune_async._storage.postgres.bulk import WANTED, ids_of
 from neptune_async._storage.postgres.reading import rows_are_missing, runs_of
@@ -28,10 +28,10 @@ from neptune_async._storage.summaries import (
 _AT_ONCE = 64
 """Rows whose points are in memory at a time: 12 MiB."""
 
-_ROWS = f"""
+ROWS = f"""
 SELECT
-    v.id, v.path, s.count AS end, c.first, c.count, c.least_step, c.greatest_step, c.least_time,
-    c.greatest_time, c.summary
+    v.id, v.path, s.count AS end, c.first, c.count, c.first_step, c.stride, c.least_step,
+    c.greatest_step, c.least_time, c.greatest_time, c.summary
 FROM {WANTED}
 JOIN variables v ON v.experiment_id = wanted.experiment_id AND v.id = wanted.variable_id
 JOIN series s ON s.experiment_id = wanted.experiment_id AND s.variable_id = wanted.variable_id
@@ -57,15 +57,15 @@ async def read_summaries(
     ids = ids_of(variables, 'series')
     found: dict[int, SeriesSummary | Damaged] = dict.fromkeys(ids[1], NO_POINTS)
     async with connection.transaction(isolation='repeatable_read', readonly=True):
-        rows = await connection.fetch(_ROWS, *ids)
+        rows = await connection.fetch(ROWS, *ids)
         known = {(row['id'], row['first']): _known(row['summary']) for row in rows}
         cut = [place for place, summary in known.items() if summary is None]
-        async for row in _points(connection, variables, cut):
+        async for row in points_at(connection, variables, cut):
             known[row['id'], row['first']] = summary_of(runs_of(Variable(*row[:4]), row))
     for variable_id, run in groupby(rows, itemgetter('id')):
         own = [*run]
         parts = [known[variable_id, row['first']] for row in own]
-        found[variable_id] = _missing(own) or _joined(parts)
+        found[variable_id] = missing_rows(own) or _joined(parts)
     return found
 
 
@@ -86,7 +86,7 @@ def _joined(parts: Sequence[SeriesSummary | Damaged | None]) -> SeriesSummary | 
     return SeriesSummary(merged([part.whole for part in whole]), whole[0].first)
 
 
-def _missing(rows: Sequence[Any]) -> Damaged | None:
+def missing_rows(rows: Sequence[Any]) -> Damaged | None:
     """Return what is to be said if rows of a series do not follow each other."""
     position = 0
     for row in rows:
@@ -104,17 +104,17 @@ async def read_overviews(
     makers = {variable_id: OverviewMaker(grid) for variable_id in ids[1]}
     damaged: dict[int, list[str]] = {variable_id: [] for variable_id in ids[1]}
     async with connection.transaction(isolation='repeatable_read', readonly=True):
-        rows = await connection.fetch(_ROWS, *ids)
+        rows = await connection.fetch(ROWS, *ids)
         for variable_id, run in groupby(rows, itemgetter('id')):
             own = [*run]
-            missing = _missing(own)
+            missing = missing_rows(own)
             damaged[variable_id] += [] if missing is None else [missing.why]
             for row in own:
                 low, high = _range(row, grid)
                 maker = makers[variable_id]
                 maker.add_summary(row['first'], row['count'], low, high, row['summary'])
         cut = [(each, first) for each, maker in makers.items() for first in maker.settle()]
-        async for row in _points(connection, variables, cut):
+        async for row in points_at(connection, variables, cut):
             runs = [*runs_of(Variable(*row[:4]), row)]
             damaged[row['id']] += [run.why for run in runs if isinstance(run, Damaged)]
             if not any(isinstance(run, Damaged) for run in runs):
@@ -130,7 +130,7 @@ def _range(row: Any, grid: Grid) -> tuple[float, float]:
     return row[f'least_{grid.axis}'], row[f'greatest_{grid.axis}']
 
 
-async def _points(
+async def points_at(
     connection: asyncpg.Connection,
     variables: VariablesByExperiment,
     places: Sequence[tuple[int, int]],

@@ -16,9 +16,9 @@ from neptune_async._storage.base import (
     ExperimentSummary,
     Latest,
     Need,
-    Overview,
     Receipt,
     SeriesReading,
+    Span,
     StaleEpoch,
     VariablesByExperiment,
     Window,
@@ -26,16 +26,19 @@ from neptune_async._storage.base import (
 from neptune_async._storage.chunks import CHUNK_POINTS
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.points import Sink
+from neptune_async._storage.overviews import Overview
+from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.postgres import bulk, experiments, files, health, overviews, reading
 from neptune_async._storage.postgres import sessions as rows_of_sessions
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
 from neptune_async._storage.postgres.faults import BatchIsStored
 from neptune_async._storage.postgres.opening import Opened, prepare
+from neptune_async._storage.postgres.samples import read_samples
 from neptune_async._storage.postgres.summarising import ROW_POINTS
 from neptune_async._storage.postgres.url import parsed
 from neptune_async._storage.postgres.watching import Watches
+from neptune_async._storage.samples import Sampling
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.summaries import SeriesSummary
 from neptune_async.exceptions import StorageError
@@ -261,6 +264,12 @@ class PostgresStorage:
         self, variables: VariablesByExperiment, grid: Grid
     ) -> dict[int, Overview]:
         return await self._open_server.run(overviews.read_overviews, variables, grid)
+
+    async def read_samples(
+        self, variables: VariablesByExperiment, span: Span, most: int, distinct: bool
+    ) -> dict[int, Points]:
+        sampling = Sampling(span, most, distinct)
+        return await self._open_server.run(read_samples, variables, sampling)
 
     async def examine(self) -> list[Finding]:
         return await self._open_server.run(health.examine, self._address)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from neptune_async._storage.base import Damaged, Overview, VariablesByExperiment
+from neptune_async._storage.base import Damaged, VariablesByExperiment
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.overviews import OverviewMaker
+from neptune_async._storage.overviews import Overview, OverviewMaker
 from neptune_async._storage.points import SeriesEnd
 from neptune_async._storage.runs import summary_of
 from neptune_async._storage.sqlite.bulk import ids_of, logged_points

@@ -22,17 +22,19 @@ from neptune_async._storage.base import (
     ExperimentSummary,
     Latest,
     Need,
-    Overview,
     Receipt,
     Rows,
     SeriesReading,
+    Span,
     VariablesByExperiment,
     Window,
 )
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.grid import Grid
-from neptune_async._storage.points import Sink
+from neptune_async._storage.overviews import Overview
+from neptune_async._storage.points import Points, Sink
+from neptune_async._storage.samples import Sampling
 from neptune_async._storage.sessions import FoundSession, Session
 from neptune_async._storage.sqlite import bulk, files, health, overviews, reading, series
 from neptune_async._storage.sqlite import sessions as rows_of_sessions
@@ -56,6 +58,7 @@ from neptune_async._storage.sqlite.opening import (
     prepare,
 )
 from neptune_async._storage.sqlite.rows import copied_rows
+from neptune_async._storage.sqlite.samples import read_samples
 from neptune_async._storage.sqlite.sql import find_experiment, find_variable, transaction
 from neptune_async._storage.sqlite.writing import last_batch, write_batch
 from neptune_async._storage.summaries import SeriesSummary
@@ -376,6 +379,11 @@ class SQLiteStorage:
         self, variables: VariablesByExperiment, grid: Grid
     ) -> dict[int, Overview]:
         return await self._run(overviews.read_overviews, variables, grid)
+
+    async def read_samples(
+        self, variables: VariablesByExperiment, span: Span, most: int, distinct: bool
+    ) -> dict[int, Points]:
+        return await self._run(read_samples, variables, Sampling(span, most, distinct))
 
     async def examine(self) -> list[Finding]:
         return await self._run(lambda connection: [*health.examine(connection)])
