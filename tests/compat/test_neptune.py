@@ -33,16 +33,6 @@ from neptune_async.exceptions import (
     UnsupportedValueError,
 )
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / 'experiments.db'
-    monkeypatch.setenv('NEPTUNE_ASYNC_STORAGE', str(path))
-    for variable in ('MODE', 'PROJECT', 'CUSTOM_RUN_ID', 'MONITORING_NAMESPACE'):
-        monkeypatch.delenv(f'NEPTUNE_{variable}', raising=False)
-    return path
-
-
 # ── As it was written for 1.x ────────────────────────────────────────────────
 
 
@@ -116,8 +106,10 @@ def test_arguments_of_a_command_line() -> None:
     with neptune.init_run(mode='offline') as run:
         run['args'] = arguments
         assert run['args'].fetch() == {
-            'lr': 0.1, 'layers': [64, 10], 'name': None, 'deep': {'x': True},
+            'lr': 0.1, 'layers': [64, 10], 'deep': {'x': True},
         }  # fmt: skip
+        run['texts'] = stringify_unsupported(arguments)
+        assert run['texts/name'].fetch() == 'None'
         run['empty'] = {}
         assert not run.exists('empty')
 
@@ -367,7 +359,8 @@ def test_a_field_keeps_its_type() -> None:
 
 def test_the_structure_is_printed_by_namespace(capsys: pytest.CaptureFixture[str]) -> None:
     with neptune.init_run() as run:
-        run['a/deep'] = {'i': 1, 'f': 0.5, 'b': True, 's': '', 'l': [], 'n': None}
+        run['a/deep'] = {'i': 1, 'f': 0.5, 'b': True, 's': '', 'l': []}
+        run.experiment['a/deep/n'].assign(None)
         run['a/when'] = datetime(2026, 3, 5)
         run['a/loss'].append(1.0)
         run['a/text'].append('')
@@ -498,24 +491,11 @@ def test_neither_a_run_nor_a_field_is_iterable() -> None:
                 assert 'loss' in one  # type: ignore[operator]  # as is right
 
 
-@pytest.mark.parametrize(
-    'method',
-    ['upload', 'upload_files', 'download', 'download_last', 'delete_files', 'list_fileset_files',
-     'track_files', 'fetch_hash', 'fetch_extension', 'fetch_files_list'],
-)  # fmt: skip
-def test_files_are_refused_with_what_to_do_instead(method: str) -> None:
-    run = neptune.init_run(mode='debug')
-    with run, pytest.raises(NotImplementedError, match='assign its path'):
-        getattr(run['model/weights'], method)('weights.pt')
-
-
-def test_projects_models_and_files_are_refused_with_what_to_do_instead() -> None:
+def test_projects_and_models_are_refused_with_what_to_do_instead() -> None:
     for refused, remedy in (
         (neptune.init_project, 'list_experiments'),
         (neptune.init_model, 'init_run'),
         (neptune.init_model_version, 'init_run'),
-        (neptune.types.File, 'assign its path'),
-        (neptune.types.File.as_image, 'assign its path'),
     ):
         with pytest.raises(NotImplementedError, match=remedy):
             refused('anything', key='value')

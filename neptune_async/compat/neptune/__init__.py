@@ -21,8 +21,9 @@ What differs, for the sake of what is logged:
   back, repeated steps, integers beyond 32 bits.
 - Nothing is changed: no text is cut, 0.5 assigned to a field of integers is
   0.5, and a numeric text appended to numbers is refused, not converted.
-- None and lists are assigned as they are. What no field can hold is left out
+- Lists are assigned as they are. None, and what no field can hold, is left out
   with a warning, as in 1.x; ``utils.stringify_unsupported`` makes a text of it.
+- A file that is missing is an error at the call that uploads it.
 - Reads need neither ``wait()`` nor a network: they see what was logged, also with
   ``mode='offline'`` and ``mode='debug'``.
 - A write with ``mode='read-only'`` raises, where 1.x ignored it.
@@ -30,8 +31,9 @@ What differs, for the sake of what is logged:
 
 ``api_token``, ``proxies`` and callbacks have no use without a server. Source
 code, output, hardware and dependencies are not tracked: what asks for that is warned
-of. The traceback of an exception that ends a ``with`` block is. Files, models
+of. The traceback of an exception that ends a ``with`` block is. Models
 and projects raise ``NotImplementedError``, which says what to use.
+``docs/neptune.md`` tells what each method of 1.x does here.
 """
 
 from neptune_async.compat.neptune import exceptions, types, utils

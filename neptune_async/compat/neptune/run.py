@@ -12,9 +12,15 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
-from neptune_async import Atom, Experiment, Namespace
+from neptune_async import Atom, Experiment, Namespace, StoredFile
 from neptune_async.compat.neptune.handler import Handler
-from neptune_async.exceptions import FlushTimeoutError, InvalidArgumentError, StorageError
+from neptune_async.compat.neptune.types import GitRef
+from neptune_async.exceptions import (
+    FlushTimeoutError,
+    InvalidArgumentError,
+    NamespaceConflictError,
+    StorageError,
+)
 
 logger = logging.getLogger('neptune_async')
 
@@ -144,6 +150,18 @@ class Run:
         """Delete a field, or all of a namespace."""
         self[path].pop(wait=wait)
 
+    def define(self, path: str, value: Any, *, wait: bool = False) -> Handler[Run]:
+        """Assign a value to a field that is not there yet, and return the field.
+
+        :raises MetadataInconsistency: there is a field or a namespace at the path.
+        """
+        if self.exists(path):
+            raise NamespaceConflictError(
+                f'there is a field or a namespace at {path!r}; assign to it, or pop it before'
+            )
+        self[path].assign(value, wait=wait)
+        return self[path]
+
     def exists(self, path: str) -> bool:
         """Tell whether there is a field or a namespace at a path."""
         return self.experiment[path].exists()
@@ -171,7 +189,9 @@ class Run:
             if kind is Namespace:
                 values[name] = self._values_below(below)
             elif kind is Atom:
-                values[name] = self.experiment[below].read()
+                value = self.experiment[below].read()
+                if not isinstance(value, StoredFile):
+                    values[name] = value
         return values
 
     def _structure_below(self, path: str) -> dict[str, Any]:
@@ -316,7 +336,7 @@ def _opened(
 
 
 def _warn_of_unsupported(**wishes: Any) -> None:
-    asked = [argument for argument, wish in wishes.items() if wish]
+    asked = [argument for argument, wish in wishes.items() if wish and wish != GitRef.DISABLED]
     if asked:
         logger.warning(
             'neptune_async tracks no source code, output, hardware or dependencies, and calls '

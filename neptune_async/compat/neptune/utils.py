@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neptune_async._model.arguments import repeatable
+from neptune_async._model.structures import Above, Members, unfolded, within
 
 __all__ = ['stringify_unsupported']
 
@@ -16,10 +17,23 @@ class StringifyValue:
         self.value = value
 
 
-def stringify_unsupported(value: Any) -> StringifyValue:
+def stringify_unsupported(value: Any, expand: bool = False) -> Any:
     """Have what no field can hold become a text when it is assigned or appended.
 
     In a dict, a list or another structure that are its leaves, as ``neptune_async.stringified`` has
-    them. None and lists of what a field can hold stay what they are.
+    them. None becomes ``'None'``, and lists of what a field can hold stay lists.
+
+    :param expand: make a namespace of each list, tuple and set, with the positions of the items as
+        names.
     """
-    return StringifyValue(repeatable(value))
+    return _expanded(value, ()) if expand else StringifyValue(repeatable(value))
+
+
+def _expanded(value: Any, above: Above) -> Any:
+    members = unfolded(value)
+    if not isinstance(members, Members) and isinstance(members, (list, tuple, set)):
+        members = Members(enumerate(members))
+    if not isinstance(members, Members):
+        return StringifyValue(repeatable(value))
+    above = within(above, value, 'stringify_unsupported')
+    return {name: _expanded(member, above) for name, member in members}
