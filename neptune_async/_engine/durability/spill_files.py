@@ -4,7 +4,8 @@ A file begins with a line that says what it is. One frame follows (see ``frames`
 batches. A batch has its writer and number, so that storage takes it once, even if the file is read
 more than once.
 
-Files that are not kept yet are staged beside it (see ``pending_files``).
+Files that are not kept yet are staged beside it (see ``pending_files``). So are those that were kept
+for what refers to them: until that is stored, storage may let go of them again.
 
 A user who can write beside the store can also write to the store. But every user can write to the
 temporary folder of the system: files there that belong to another user are not read.
@@ -34,11 +35,13 @@ from neptune_async._engine.durability.temporary_folder import (
     made_temporary,
     temporary_of,
 )
-from neptune_async._engine.storing.uploads import pending_in
+from neptune_async._engine.storing.uploads import kept_outside, pending_in
 from neptune_async._model.operations import Batch, Part
+from neptune_async._model.pending_files import PendingFile
 from neptune_async._model.values import decode, encode_points
 from neptune_async._storage.chunks import little_endian
 from neptune_async.exceptions import StorageFormatError, UnsupportedValueError
+from neptune_async.files import FileReference
 
 _MAGIC = b'neptune_async spill 1\n'
 
@@ -84,7 +87,7 @@ def read_spill(path: Path, folder: Path | None = None) -> list[Batch]:
     store = folder or path.parent
     for batch in found:
         for part in batch.parts:
-            for file in pending_in(part):
+            for file in (*part.pending, *pending_in(part)):
                 file.look_in(path.parent, store, temporary_of(store))
     return found
 
@@ -102,7 +105,7 @@ def _write(folder: Path, name: str, batches: Sequence[Batch]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for batch in batches:
         for part in batch.parts:
-            for file in pending_in(part):
+            for file in (*kept_outside(part), *pending_in(part)):
                 with suppress(UnsupportedValueError):  # it is rejected when the batch is stored
                     file.stage(folder)
     content = _MAGIC + frame(encode_points([[_listed(batch) for batch in batches]]))
@@ -129,6 +132,7 @@ def _listed(batch: Batch) -> list[Any]:
             base64.b64encode(little_endian(part.points).tobytes()).decode(),
             [list(text) for text in part.texts],
             [[sha256, _base64(content)] for sha256, content in part.files.items()],
+            [[file, file.reference] for file in kept_outside(part)],
         ]
         for part in batch.parts
     ]
@@ -147,6 +151,7 @@ def _part(
     points: str,
     texts: list[Any],
     files: list[Any],
+    pending: Sequence[Any] = (),
 ) -> Part:
     return Part(
         experiment_id=experiment_id,
@@ -157,7 +162,15 @@ def _part(
         texts=[(text[0], text[1], text[2], text[3]) for text in texts],
         count=count,
         files={str(sha256): _bytes(content) for sha256, content in files},
+        pending=[_kept(*pair) for pair in pending],
     )
+
+
+def _kept(file: object, reference: object) -> PendingFile:
+    if not isinstance(file, PendingFile) or not isinstance(reference, FileReference):
+        raise ValueError('a file that was kept is none')
+    file.reference = reference
+    return file
 
 
 def _base64(content: bytes | None) -> str | None:

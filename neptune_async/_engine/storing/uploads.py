@@ -77,6 +77,17 @@ def pending_in(part: Part) -> list[PendingFile]:
     return [value for value in (*assigned, *logged) if isinstance(value, PendingFile)]
 
 
+def kept_outside(part: Part) -> list[PendingFile]:
+    """Return the files of a part whose content storage was given before the part, and may let go of
+    again until it is stored.
+    """
+    return [
+        file
+        for file in part.pending
+        if file.reference is not None and part.files.get(file.reference.sha256, b'') is None
+    ]
+
+
 async def _kept(
     storage: Storage, part: Part, file: PendingFile, synced: bool
 ) -> FileReference | str:

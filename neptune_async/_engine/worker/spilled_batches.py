@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from neptune_async._engine.durability.spill_files import read_spill, write_spill
@@ -73,26 +72,26 @@ class SpilledBatches:
         self._folder = folder
         if folder is None:
             return
-        held = self._bytes_held()
+        held = [(name, file, file.memory) for name, file in self._files()]
         try:
             self.path = write_spill(folder, [sent.batch for sent in self._sents])
         except OSError as error:
             self._fault = error
             return
-        for name, size in held.items():
+        for name, file, size in held:
             self._states[name].queue.free(size)
+            file.memory = 0  # of a batch that is also on its way, it is not to be freed again
         self._sents = []
         self._release()
         for name, count in self._counts.items():
             self._states[name].queue.spill(count)
 
-    def _bytes_held(self) -> Counter[str]:
-        """Return how many bytes the files of each experiment have in memory."""
-        held: Counter[str] = Counter()
+    def _files(self) -> Iterator[tuple[str, PendingFile]]:
+        """Yield the files that the batches bring, or have brought, with their experiment's name."""
         for sent in self._sents:
             for part in sent.batch.parts:
-                held[part.name] += sum(file.memory for file in pending_in(part))
-        return held
+                for file in (*part.pending, *pending_in(part)):
+                    yield part.name, file
 
     def keeps(self, sent: SentBatch) -> bool:
         """Whether the spill file has a batch, and is still there."""

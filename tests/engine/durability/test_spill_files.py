@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from array import array
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neptune_async import File, FileReference
 from neptune_async._engine.durability import spill_files
+from neptune_async._engine.durability.frames import frame
 from neptune_async._messenger import messenger
 from neptune_async._model.operations import (
     AddMembers,
@@ -26,7 +29,8 @@ from neptune_async._model.operations import (
     Rewind,
     Variable,
 )
-from neptune_async._model.values import encode
+from neptune_async._model.pending_files import PendingFile
+from neptune_async._model.values import encode, encode_points
 from neptune_async.exceptions import StorageFormatError
 
 members = st.lists(st.text(st.characters()).map(encode), max_size=3).map(tuple)
@@ -101,6 +105,35 @@ def test_files_are_found_oldest_first_wherever_they_had_to_go(
     assert str(second).startswith(str(tmp_path / 'tmp'))
     assert spill_files.find_spills(folder) == [first]
     assert spill_files.find_spills(blocked) == [second]
+
+
+def test_files_that_storage_was_given_come_along_until_what_refers_to_them_is_stored(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / 'experiments.db.spilled'
+    large, small = bytes(100_000), b'small'
+    part = Part(1, 'a', None)
+    for content in (large, small):
+        file = PendingFile.of('atom', File(content, name='x'))
+        sha256 = hashlib.sha256(content).hexdigest()
+        file.reference = FileReference('x', file.media_type, len(content), sha256)
+        part.pending.append(file)
+        part.files[sha256] = None if content is large else small
+    (batch,) = spill_files.read_spill(
+        spill_files.write_spill(folder, [Batch(b'w' * 16, 1, [part])])
+    )
+    (read,) = batch.parts
+    assert read.files == part.files
+    (file,) = read.pending  # the small one is in the spill file itself
+    assert file.reference == part.pending[0].reference
+    assert isinstance(file.source, Path) and file.source.read_bytes() == large
+
+
+def test_a_spill_file_of_before_files_came_along_is_read(tmp_path: Path) -> None:
+    payload = encode_points([[['77' * 16, 1, [[1, 'a', 0, [], '', [], []]]]]])
+    path = tmp_path / 'x.spill'
+    path.write_bytes(b'neptune_async spill 1\n' + frame(payload))
+    assert spill_files.read_spill(path) == [Batch(b'w' * 16, 1, [Part(1, 'a', None)])]
 
 
 WITH_OWNERS = pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='files have no owner here')
