@@ -13,12 +13,14 @@ from neptune_async.exceptions import StorageError
 PIECE = 2**20
 """Bytes of a piece: a server keeps a piece in memory several times over."""
 
-_PIECES = """
-INSERT INTO file_pieces (sha256, number, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+_FILE = """
+INSERT INTO files (sha256, size) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true
 """
-_FILE = 'INSERT INTO files (sha256, size) VALUES ($1, $2) ON CONFLICT DO NOTHING'
-# What cleans up deletes the row, and waits for whoever holds it.
-_HELD = 'SELECT encode(sha256, $$hex$$) FROM files WHERE sha256 = ANY ($1) FOR KEY SHARE'
+_PIECE = 'INSERT INTO file_pieces (sha256, number, content) VALUES ($1, $2, $3)'
+# Who cleans up deletes the row, unless somebody holds it.
+_HELD = """
+SELECT encode(sha256, 'hex') FROM files WHERE sha256 = ANY ($1) ORDER BY sha256 FOR KEY SHARE
+"""
 _READ = """
 SELECT number, content FROM file_pieces
 WHERE sha256 = $1 AND number BETWEEN $2 AND $3 ORDER BY number
@@ -69,9 +71,14 @@ async def read(connection: asyncpg.Connection, sha256: str, start: int, count: i
 async def _insert(
     connection: asyncpg.Connection, key: bytes, size: int, source: bytes | Path
 ) -> None:
+    """Keep a file, unless it is kept already, and hold it until the transaction ends."""
+    # First its row: whoever keeps or removes the same file at once waits here, and not among the
+    # pieces, where each of the two could take some.
+    while not await connection.fetchval(_FILE, key, size):
+        if await connection.fetch(_HELD, [key]):
+            return
     for number, piece in enumerate(_pieces(source)):
-        await connection.execute(_PIECES, key, number, piece)
-    await connection.execute(_FILE, key, size)
+        await connection.execute(_PIECE, key, number, piece)
 
 
 def _pieces(source: bytes | Path) -> Iterator[bytes]:
