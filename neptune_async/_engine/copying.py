@@ -16,6 +16,7 @@ from typing import TypeAlias
 import anyio
 
 from neptune_async._engine.durability.recovery import Recovery
+from neptune_async._engine.durability.staged_copies import owner_mark
 from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.reading.damage import pieces_at_end
 from neptune_async._engine.reading.stored_files import pieces
@@ -329,7 +330,7 @@ class _Copying:
         folder = self.target.spill_folder
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, suffix=STAGED) as copy:
+        with NamedTemporaryFile(dir=folder, suffix=f'{owner_mark()}{STAGED}') as copy:
             async for piece in contents:
                 copy.write(piece)
                 self.copied.bytes += len(piece)

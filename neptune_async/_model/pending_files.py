@@ -89,9 +89,10 @@ class PendingFile:
         """Whether it is still the user's own file, which may change."""
         return self._outside is not None
 
-    def stage(self, folder: Path) -> None:
+    def stage(self, folder: Path, owner: str = '') -> None:
         """Copy the user's file, as it is now, or move what is in memory, to a staged file.
 
+        :param owner: what its name is to tell of the process that needs it.
         :raises UnreadableFileError: there is no regular file at the path, or it cannot be read, or
             changes meanwhile.
         :raises UnsupportedValueError: what is in memory cannot be encoded.
@@ -102,7 +103,7 @@ class PendingFile:
         content = self.content() if self._outside is None else b''
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f'{uuid.uuid4().hex}{STAGED}'
+            path = folder / f'{uuid.uuid4().hex}{owner}{STAGED}'
             target = path.open('xb')
         except OSError as error:
             raise NotStaged(str(error)) from error

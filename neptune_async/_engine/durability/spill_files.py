@@ -4,8 +4,8 @@ A file begins with a line that says what it is. One frame follows (see ``frames`
 batches. A batch has its writer and number, so that storage takes it once, even if the file is read
 more than once.
 
-Files that are not kept yet are staged beside it (see ``pending_files``). So are those that were kept
-for what refers to them: until that is stored, storage may let go of them again.
+Files that are not kept yet are staged beside it (see ``pending_files``). So are those that were
+kept for what refers to them: until that is stored, storage may let go of them again.
 
 A user who can write beside the store can also write to the store. But every user can write to the
 temporary folder of the system: files there that belong to another user are not read.
@@ -30,6 +30,7 @@ from neptune_async._engine.durability.frames import (
     payloads,
     unlisted,
 )
+from neptune_async._engine.durability.staged_copies import owner_mark
 from neptune_async._engine.durability.temporary_folder import (
     is_own,
     made_temporary,
@@ -107,7 +108,7 @@ def _write(folder: Path, name: str, batches: Sequence[Batch]) -> Path:
         for part in batch.parts:
             for file in (*kept_outside(part), *pending_in(part)):
                 with suppress(UnsupportedValueError):  # it is rejected when the batch is stored
-                    file.stage(folder)
+                    file.stage(folder, owner_mark())
     content = _MAGIC + frame(encode_points([[_listed(batch) for batch in batches]]))
     temporary, path = folder / f'{name}.part', folder / name
     try:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from neptune_async._engine.durability.staged_copies import owner_mark
 from neptune_async._engine.durability.temporary_folder import made_temporary
 from neptune_async._engine.queueing.queue import Policy, Queue
 from neptune_async._engine.queueing.variable_ids import VariableIds
@@ -410,13 +411,13 @@ class Writes:
 
     def _stage(self, pending: PendingFile, folder: Path) -> None:
         try:
-            pending.stage(folder)
+            pending.stage(folder, owner_mark())
             return
         except NotStaged as error:
             why = error
         # A full disk must not stop the program.
         try:
-            pending.stage(made_temporary(folder))
+            pending.stage(made_temporary(folder), owner_mark())
         except (NotStaged, OSError):
             pending.load()
             if self._queue.is_journaled:
