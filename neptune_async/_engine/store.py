@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from neptune_async._engine.durability.cleaning import Waste
 from neptune_async._engine.durability.recovery import LeftBehind
 from neptune_async._engine.lifecycle import running_workers, workers
 from neptune_async._engine.reading.values import decoded
@@ -109,6 +110,16 @@ class Store:
     def recover(self) -> list[LeftBehind]:
         """Store what dead processes left, and return what that was."""
         return self._call(self._worker.connection.recover)
+
+    def find_waste(self) -> Waste:
+        """Return what ``clean`` would remove, and change nothing."""
+        return self._call(self._worker.connection.find_waste)
+
+    def clean(self) -> Waste:
+        """Remove contents of files that nothing refers to, and what the dead have left of files,
+        and return what that was.
+        """
+        return self._call(self._worker.connection.clean)
 
     def _call(self, function: Function[T], *arguments: object) -> T:
         reply: Reply[T] = self._worker.call(function, *arguments)

@@ -1,4 +1,4 @@
-"""The verbs that look after stores: ``delete``, ``recover``, ``sync`` and ``doctor``."""
+"""The verbs that look after stores: ``delete``, ``recover``, ``sync``, ``clean`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -120,6 +120,37 @@ def sync(source: str, target: str, names: Sequence[str], query: Query) -> int:
 
 
 @verb()
+@click.option('--dry-run', is_flag=True, help='Say what would go, and remove nothing.')
+@json_option
+@storage_option
+def clean(dry_run: bool, as_json: bool, storage: str | None) -> None:
+    """Remove contents of files that nothing refers to any more, as after a deletion, and copies
+    that processes which have died have left of files.
+
+    What a process that runs is about to store stays, and so does what a spill file or a journal
+    refers to. It can be broken off and begun anew, and be run while others log.
+    """
+    with waiting('looking for what refers to files'), opened(storage) as store:
+        location, waste = store.location, store.find_waste() if dry_run else store.clean()
+    contents = [*waste.contents.sizes.values()]
+    copies = [copy.size for copy in waste.copies]
+    if as_json:
+        amounts = {
+            name: {'count': len(sizes), 'bytes': sum(sizes)}
+            for name, sizes in (('contents', contents), ('copies', copies))
+        }
+        print_json({'storage': location, 'dry_run': dry_run, **amounts})
+        return
+    done = 'would remove' if dry_run else 'removed'
+    click.echo(f'{done} {_amount(contents, "contents")} that nothing refers to')
+    click.echo(f'{done} {_amount(copies, "copies")} that processes have left')
+
+
+def _amount(sizes: Sequence[int], what: str) -> str:
+    return f'{len(sizes):,} {what} ({sum(sizes):,} bytes)'
+
+
+@verb()
 @json_option
 @storage_option
 def doctor(as_json: bool, storage: str | None) -> int:
@@ -205,4 +236,4 @@ def _print_findings(location: str, findings: Sequence[Finding]) -> None:
     console().print(shown)
 
 
-VERBS = (delete, recover, sync, doctor)
+VERBS = (delete, recover, sync, clean, doctor)

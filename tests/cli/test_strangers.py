@@ -107,6 +107,7 @@ COMMANDS: dict[str, list[list[str]]] = {
                ['delete', NAME, '-y']],
     'recover': [['recover']],
     'sync': [['sync', '.neptune_async/experiments.db', 't3.db'], ['sync', HOSTILE, 't3.db']],
+    'clean': [['clean', '--dry-run'], ['clean', '--json'], ['clean', '--storage', HOSTILE]],
     'doctor': [['doctor'], ['doctor', '--json']],
     'completion': [],
     HOSTILE: [[HOSTILE], ['list', f'--{HOSTILE}']],

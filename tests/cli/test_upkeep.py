@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import neptune_async
-from neptune_async import Experiment, list_experiments
+from neptune_async import Experiment, File, list_experiments
 from neptune_async.cli import main
 from neptune_async.exceptions import StorageError
 
-from .conftest import CommandLine, lose
+from .conftest import CommandLine, digests, lose
 
 
 def test_delete_asks_first(run: CommandLine, store: Path) -> None:
@@ -101,6 +102,54 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: CommandLine, store: Path)
     assert refused.code == 1
     assert 'no SQLite file' in refused.out
     assert run('doctor', '--storage', 'missing.db').code == 2
+
+
+def test_clean_removes_what_nothing_refers_to(run: CommandLine, store: Path) -> None:
+    with Experiment('digits-1', storage=store, echo=False) as exp:
+        exp['model'].assign(File(bytes(100_000)))
+        exp['other'].assign(File(b'kept'))
+        exp.flush()
+        exp['model'].delete()
+    (spilled := Path(f'{store}.spilled')).mkdir(exist_ok=True)
+    (spilled / 'x.staged').write_bytes(b'12345')
+    os.utime(spilled / 'x.staged', (1, 1))
+    before = digests(store.parent)
+
+    told = run('clean', '--dry-run')
+    assert (told.code, told.err) == (0, '')
+    assert told.out.splitlines() == [
+        'would remove 1 contents (100,000 bytes) that nothing refers to',
+        'would remove 1 copies (5 bytes) that processes have left',
+    ]
+    assert digests(store.parent) == before and (spilled / 'x.staged').exists()
+    assert run('clean', '--dry-run', '--json').json == {
+        'storage': str(store),
+        'dry_run': True,
+        'contents': {'count': 1, 'bytes': 100_000},
+        'copies': {'count': 1, 'bytes': 5},
+    }
+    assert run('clean').out.splitlines() == [
+        'removed 1 contents (100,000 bytes) that nothing refers to',
+        'removed 1 copies (5 bytes) that processes have left',
+    ]
+    assert run('clean', '--json').json['contents'] == {'count': 0, 'bytes': 0}
+    assert not [path for path in Path(f'{store}.files').rglob('*') if path.is_file()]
+    assert not (spilled / 'x.staged').exists()
+    with Experiment('digits-1', storage=store, mode='read') as exp:
+        assert exp['other'].read().bytes() == b'kept'
+
+
+def test_clean_makes_no_store_and_leaves_a_damaged_one(run: CommandLine, store: Path) -> None:
+    missing = run('clean', '--storage', 'missing.db')
+    assert missing.code == 2 and not (run.folder / 'missing.db').exists()
+    with Experiment('digits-1', storage=store, echo=False) as exp:
+        exp['model'].assign(File(bytes(100_000)))
+        exp['model'].assign(1)
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE atoms SET value = x'32' WHERE value = x'31'")
+    refused = run('clean')
+    assert refused.code == 2 and 'nothing was removed' in refused.err
+    assert [path for path in Path(f'{store}.files').rglob('*') if path.is_file()]
 
 
 def test_help_tells_verbs_options_and_exit_codes(run: CommandLine) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 
+from neptune_async._engine.durability.cleaning import Waste, clean, find_waste
 from neptune_async._engine.durability.recovery import LeftBehind, Recovery
 from neptune_async._engine.storing.batches import stored
 from neptune_async._engine.storing.retries import Patience, attempt, found_or_made
@@ -119,6 +120,24 @@ class Connection:
         """
         await self.open(writable=self._recovery.is_needed())
         return [*self._recovery.found.values()]
+
+    async def find_waste(self) -> Waste:
+        """Return what ``clean`` would remove, and change nothing.
+
+        :raises StorageError: the store does not exist, or that cannot be told.
+        """
+        await self.open(writable=False)
+        return await find_waste(self._storage)
+
+    async def clean(self) -> Waste:
+        """Remove contents of files that nothing refers to, and what the dead have left of files.
+        First store what else they have left.
+
+        :raises StorageError: the store does not exist, or not all could be removed.
+        """
+        await self.open(writable=False)
+        await self.open(writable=True)
+        return await clean(self._storage)
 
     async def take_in(self) -> None:
         """Store what dead processes left since the store was opened.

@@ -24,11 +24,20 @@ from neptune_async._storage.base import (
     Window,
 )
 from neptune_async._storage.chunks import CHUNK_POINTS
+from neptune_async._storage.cleaning import Unused
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.grid import Grid
 from neptune_async._storage.overviews import Overview
 from neptune_async._storage.points import Points, Sink
-from neptune_async._storage.postgres import bulk, experiments, files, health, overviews, reading
+from neptune_async._storage.postgres import (
+    bulk,
+    cleaning,
+    experiments,
+    files,
+    health,
+    overviews,
+    reading,
+)
 from neptune_async._storage.postgres import sessions as rows_of_sessions
 from neptune_async._storage.postgres.batches import Batches, last_batch
 from neptune_async._storage.postgres.connection import Server
@@ -214,6 +223,12 @@ class PostgresStorage:
 
     async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
         return await self._open_server.run(files.read, sha256, start, count)
+
+    async def find_unused(self, spared: Collection[str]) -> Unused:
+        return await self._open_server.run(cleaning.find_unused, self.location, spared)
+
+    async def remove_unused(self, unused: Unused, spared: Collection[str]) -> None:
+        await self._open_server.run(cleaning.remove_unused, self.location, unused, spared)
 
     # ── Sessions ─────────────────────────────────────────────────────────────
 

@@ -281,3 +281,10 @@ def apply(connection: sqlite3.Connection, rewrite: Rewrite) -> None:
             for head in [chunk.head]
         ],
     )
+
+
+def give_back_pages(connection: sqlite3.Connection) -> None:
+    """Let the file shrink by what is free in it."""
+    # This PRAGMA frees pages as its rows are fetched, and its rows have no columns: only
+    # executescript runs it to the end.
+    connection.executescript('PRAGMA incremental_vacuum')

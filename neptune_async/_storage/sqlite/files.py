@@ -19,6 +19,8 @@ from neptune_async.exceptions import StorageError, StorageFormatError
 
 INSIDE = 2**16
 """Bytes up to which a file is in the table."""
+PART = '.part'
+"""How the name ends of a file in the folder that is not whole yet."""
 
 
 def folder_of(path: str) -> Path:
@@ -72,18 +74,39 @@ def keep_file(
             bring_files(connection, {sha256: content})
         return
     try:
-        prepared = _prepared(folder, source, synced)
-        try:
-            with transaction(connection):
-                _put_in_place(prepared, path_in(folder, sha256), synced)
-                connection.execute(
-                    'INSERT OR IGNORE INTO files (sha256, size) VALUES (?, ?)',
-                    (bytes.fromhex(sha256), size),
-                )
-        finally:
-            prepared.unlink(missing_ok=True)
+        while not _keep_in(connection, folder, sha256, size, source, synced):
+            pass
     except OSError as error:
         raise StorageError(f'a file cannot be kept in {folder}: {error}') from error
+
+
+def _keep_in(
+    connection: sqlite3.Connection,
+    folder: Path,
+    sha256: str,
+    size: int,
+    source: bytes | Path,
+    synced: bool,
+) -> bool:
+    """Keep a file in the folder; False if somebody has removed it before it got its name."""
+    prepared = _prepared(folder, source, synced)
+    try:
+        with transaction(connection):
+            _put_in_place(prepared, path_in(folder, sha256), synced)
+            connection.execute(
+                'INSERT OR IGNORE INTO files (sha256, size) VALUES (?, ?)',
+                (bytes.fromhex(sha256), size),
+            )
+    except FileNotFoundError:
+        return False  # who cleans up took it for one that the dead have left
+    finally:
+        prepared.unlink(missing_ok=True)
+    return True
+
+
+def is_kept(connection: sqlite3.Connection, sha256: str) -> bool:
+    """Whether a file has a row."""
+    return _row(connection, sha256) is not None
 
 
 def _row(connection: sqlite3.Connection, sha256: str) -> tuple[int, bool] | None:
@@ -104,7 +127,7 @@ def _is_there(folder: Path | None, sha256: str, size: int) -> bool:
 def _prepared(folder: Path, source: bytes | Path, synced: bool) -> Path:
     """Return a file in the folder that has the content, under a name that means nothing."""
     folder.mkdir(exist_ok=True)
-    prepared = folder / f'{uuid.uuid4().hex}.part'
+    prepared = folder / f'{uuid.uuid4().hex}{PART}'
     try:
         if isinstance(source, bytes):
             prepared.write_bytes(source)

@@ -29,6 +29,7 @@ from neptune_async._storage.base import (
     VariablesByExperiment,
     Window,
 )
+from neptune_async._storage.cleaning import Unused
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.forking import FORK_GUARD
 from neptune_async._storage.grid import Grid
@@ -36,10 +37,10 @@ from neptune_async._storage.overviews import Overview
 from neptune_async._storage.points import Points, Sink
 from neptune_async._storage.samples import Sampling
 from neptune_async._storage.sessions import FoundSession, Session
-from neptune_async._storage.sqlite import bulk, files, health, overviews, reading, series
+from neptune_async._storage.sqlite import bulk, cleaning, files, health, overviews, reading, series
 from neptune_async._storage.sqlite import sessions as rows_of_sessions
 from neptune_async._storage.sqlite.checkpoint import Checkpoints
-from neptune_async._storage.sqlite.compaction import compact_log, count_series
+from neptune_async._storage.sqlite.compaction import compact_log, count_series, give_back_pages
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.copying import fork_experiment
 from neptune_async._storage.sqlite.errors import read_only_error, spill_folder_of, translated
@@ -247,7 +248,7 @@ class SQLiteStorage:
             if await self._is_worth_compacting(experiment_id, points, need):
                 is_left |= await self._compact_log(experiment_id, is_urged)
         if need == 'everything' and not is_left:
-            await self._run(_give_back_pages)
+            await self._run(give_back_pages)
         times = _CHECKPOINT_OVERDUE if need == 'overdue' else 1
         if self._checkpoints and self._checkpoints.is_due(times):
             await self._run(self._checkpoints.make)
@@ -325,6 +326,12 @@ class SQLiteStorage:
 
     async def read_file(self, sha256: str, start: int, count: int) -> bytes | None:
         return await self._run(files.read_file, self._files, sha256, start, count)
+
+    async def find_unused(self, spared: Collection[str]) -> Unused:
+        return await self._run(cleaning.find_unused, self._path, self._files, spared)
+
+    async def remove_unused(self, unused: Unused, spared: Collection[str]) -> None:
+        await self._run(cleaning.remove_unused, self._path, self._files, unused, spared)
 
     @property
     def _files(self) -> Path | None:
@@ -483,12 +490,6 @@ class SQLiteStorage:
             if ours is None:
                 raise
             raise ours from error
-
-
-def _give_back_pages(connection: sqlite3.Connection) -> None:
-    # This PRAGMA frees pages as its rows are fetched, and its rows have no columns: only
-    # executescript runs it to the end.
-    connection.executescript('PRAGMA incremental_vacuum')
 
 
 def _version(connection: StoreConnection) -> Hashable:
