@@ -491,16 +491,6 @@ def test_neither_a_run_nor_a_field_is_iterable() -> None:
                 assert 'loss' in one  # type: ignore[operator]  # as is right
 
 
-def test_projects_and_models_are_refused_with_what_to_do_instead() -> None:
-    for refused, remedy in (
-        (neptune.init_project, 'list_experiments'),
-        (neptune.init_model, 'init_run'),
-        (neptune.init_model_version, 'init_run'),
-    ):
-        with pytest.raises(NotImplementedError, match=remedy):
-            refused('anything', key='value')
-
-
 def test_the_arguments_are_those_of_1_14() -> None:
     assert [*inspect.signature(neptune.init_run).parameters] == [
         'with_id', 'project', 'api_token', 'custom_run_id', 'mode', 'name', 'description', 'tags',

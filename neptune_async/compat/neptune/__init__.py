@@ -31,19 +31,24 @@ What differs, for the sake of what is logged:
 
 ``api_token``, ``proxies`` and callbacks have no use without a server. Source
 code, output, hardware and dependencies are not tracked: what asks for that is warned
-of. The traceback of an exception that ends a ``with`` block is. Models
-and projects raise ``NotImplementedError``, which says what to use.
+of. The traceback of an exception that ends a ``with`` block is. A project,
+a model and a version of one are experiments of their own, and
+``fetch_runs_table`` takes the queries of this library.
 ``docs/neptune.md`` tells what each method of 1.x does here.
 """
 
 from neptune_async.compat.neptune import exceptions, types, utils
 from neptune_async.compat.neptune.handler import Handler
-from neptune_async.compat.neptune.run import Run, init_model, init_model_version, init_project
+from neptune_async.compat.neptune.registry import Model, ModelVersion, Project
+from neptune_async.compat.neptune.run import Run
 
 __all__ = [
     'ANONYMOUS',
     'ANONYMOUS_API_TOKEN',
     'Handler',
+    'Model',
+    'ModelVersion',
+    'Project',
     'Run',
     'exceptions',
     'init_model',
@@ -55,4 +60,7 @@ __all__ = [
 ]
 
 init_run = Run
+init_project = Project
+init_model = Model
+init_model_version = ModelVersion
 ANONYMOUS = ANONYMOUS_API_TOKEN = 'ANONYMOUS'
