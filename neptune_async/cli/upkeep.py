@@ -42,9 +42,15 @@ from neptune_async.cli.output import (
 )
 from neptune_async.cli.syncing import SYNC_HELP
 from neptune_async.cli.syncing import sync as copy
-from neptune_async.exceptions import ExperimentNotFoundError, StorageError, StorageFormatError
+from neptune_async.exceptions import (
+    ExperimentNotFoundError,
+    InvalidStorageError,
+    StorageError,
+    StorageFormatError,
+)
 
 _RECOVER = 'run: neptune-async recover'
+_CLEAN = 'to remove what nobody needs, run: neptune-async clean'
 _SHOWN = 5
 """Experiments that are lost of which each is shown; the others are counted."""
 
@@ -183,6 +189,7 @@ def _examined(store: Store) -> Iterator[Finding]:
     left_behind = [*_left_behind(store.spill_folder)] if store.spill_folder is not None else []
     try:
         yield from store.ask(examine)
+        yield from _waste(store)
         yield from _lost(store)
     except StorageError as error:
         is_damaged = isinstance(error, StorageFormatError)
@@ -190,6 +197,26 @@ def _examined(store: Store) -> Iterator[Finding]:
             raise
         yield Finding('wrong', str(error))
     yield from left_behind
+
+
+def _waste(store: Store) -> Iterator[Finding]:
+    """Yield what there is to say of files that nobody needs."""
+    try:
+        waste = store.find_waste()
+    except StorageFormatError:
+        return  # what is damaged has been told of
+    except InvalidStorageError:
+        return  # of this kind of store that is not known
+    contents = [*waste.contents.sizes.values()]
+    copies = [copy.size for copy in waste.copies]
+    if contents:
+        what = f'nothing refers to {_amount(contents, "contents")} of files'
+        yield Finding('note', what, _CLEAN)
+    if copies:
+        what = f'processes that have died left {_amount(copies, "copies")} of files'
+        yield Finding('note', what, _CLEAN)
+    if not contents and not copies:
+        yield Finding('good', 'there are no contents of files that nothing refers to')
 
 
 def _lost(store: Store) -> Iterator[Finding]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from postgres_server import session
 
 import neptune_async
 from neptune_async import Experiment, File, list_experiments
@@ -102,6 +104,67 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: CommandLine, store: Path)
     assert refused.code == 1
     assert 'no SQLite file' in refused.out
     assert run('doctor', '--storage', 'missing.db').code == 2
+
+
+@pytest.mark.parametrize('kind', ['sqlite', 'postgres'])
+def test_doctor_tells_of_the_contents_of_files(
+    run: CommandLine, request: pytest.FixtureRequest, kind: str
+) -> None:
+    url = run.folder / 'runs.db'
+    if kind == 'postgres':
+        url = request.getfixturevalue('postgres').url()
+
+    def found(code: int) -> dict[str, list[str]]:
+        examined = run('doctor', '--json', '--storage', url)
+        assert examined.code == code, examined
+        findings = examined.json['findings']
+        assert all(f['remedy'] for f in findings if f['level'] != 'good')
+        return {
+            level: [f['what'] for f in findings if f['level'] == level]
+            for level in ('good', 'note', 'wrong')
+        }
+
+    contents = {'small': b'small', 'large': bytes(1_500_000), 'empty': b'', 'other': b'other'}
+    with Experiment('digits', storage=url, echo=False) as exp:
+        for name, content in contents.items():
+            exp['files'].log(File(content, name=name))
+        exp['model'].assign(File(b'first', name='first'))
+        exp['model'].assign(File(b'second'))
+    told = found(0)
+    assert '6 contents of files (1,500,021 bytes) are whole' in told['good']
+    assert 'nothing refers to 1 contents (5 bytes) of files' in told['note']
+    assert run('clean', '--storage', url).code == 0
+    told = found(0)
+    assert '5 contents of files (1,500,016 bytes) are whole' in told['good']
+    assert 'there are no contents of files that nothing refers to' in told['good']
+
+    spoil(url, {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})
+    told = found(1)
+    assert '2 contents of files (6 bytes) are whole' in told['good']  # of no bytes, and the second
+    wrong = sorted(what for what in told['wrong'] if 'SHA-256' in what)
+    assert [what.partition(' (')[0] for what in wrong] == [
+        "the file 'large'", "the file 'other'", "the file 'small'"
+    ]  # fmt: skip
+    assert ' has 1,' in wrong[0] or 'cannot be read' in wrong[0]
+    assert 'is another than was stored' in wrong[1] and 'is not there' in wrong[2]
+
+
+def spoil(url: object, hashes: dict[str, str]) -> None:
+    """Take a row away, change a content, and take a piece, or the file, of a large one away."""
+    path = Path(str(url))
+    changed = "UPDATE {} SET content = CAST('OTHER' AS {}) WHERE sha256 = {}"
+    if str(url).startswith('postgresql'):
+        with session(str(url)) as asked:
+            at = {name: f"'\\x{sha256}'" for name, sha256 in hashes.items()}
+            asked.execute(f'DELETE FROM files WHERE sha256 = {at["small"]}')
+            asked.execute(changed.format('file_pieces', 'bytea', at['other']))
+            asked.execute(f'DELETE FROM file_pieces WHERE sha256 = {at["large"]} AND number = 1')
+        return
+    at = {name: f"x'{sha256}'" for name, sha256 in hashes.items()}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f'DELETE FROM files WHERE sha256 = {at["small"]}')
+        connection.execute(changed.format('files', 'blob', at['other']))
+    (path.with_name(f'{path.name}.files') / hashes['large'][:2] / hashes['large']).unlink()
 
 
 def test_clean_removes_what_nothing_refers_to(run: CommandLine, store: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from postgres_server import Session, session
 
+from neptune_async._engine.durability.cleaning import find_waste
 from neptune_async._model.operations import Assign, Batch, CreateVariable, Part, Variable, point_key
 from neptune_async._model.values import encode
 from neptune_async._storage import registry
@@ -21,7 +22,7 @@ from neptune_async._storage.base import MissingFiles, Storage
 from neptune_async._storage.cleaning import Cleanable
 from neptune_async._storage.postgres import cleaning
 from neptune_async._storage.sqlite import files
-from neptune_async.exceptions import StorageFormatError
+from neptune_async.exceptions import InvalidStorageError, StorageFormatError
 from neptune_async.files import FileReference
 
 pytestmark = pytest.mark.asyncio
@@ -178,6 +179,15 @@ async def test_a_file_is_kept_again_after_it_was_removed(store: Storage, tmp_pat
         assert await is_there(store, HUGE)
         assert await cleaned(store) == {name_of(HUGE)}
         assert not await is_there(store, HUGE)
+
+
+async def test_a_store_of_another_kind_says_that_it_cannot_be_cleaned() -> None:
+    class Other:
+        location = 'other://x'
+        spill_folder = None
+
+    with pytest.raises(InvalidStorageError, match='other://x is of a kind'):
+        await find_waste(Other())  # type: ignore[arg-type]  # it has all that is looked at
 
 
 # ── Damage ───────────────────────────────────────────────────────────────────

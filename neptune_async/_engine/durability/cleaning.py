@@ -18,7 +18,7 @@ from neptune_async._engine.storing.retries import attempt
 from neptune_async._model.pending_files import STAGED
 from neptune_async._storage.base import Storage
 from neptune_async._storage.cleaning import Cleanable, Unused
-from neptune_async.exceptions import StorageError
+from neptune_async.exceptions import InvalidStorageError, StorageError
 
 _SHA256 = re.compile(rb'(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])')
 _STAGED = re.compile(rb'[\w-]+' + re.escape(STAGED).encode())
@@ -85,7 +85,10 @@ async def _found(storage: Storage) -> tuple[Waste, _Named]:
 def _cleanable(storage: Storage) -> Cleanable:
     below = storage.below if isinstance(storage, OverlaidStorage) else storage
     if not isinstance(below, Cleanable):
-        raise StorageError(f'{storage.location} is no store that can be cleaned')
+        raise InvalidStorageError(
+            f'{storage.location} is of a kind of store that cannot be cleaned; name one in SQLite '
+            'or PostgreSQL'
+        )
     return below
 
 

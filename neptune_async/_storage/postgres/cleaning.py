@@ -8,12 +8,13 @@ without holding it: the two never go on at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 
 import asyncpg
 
 from neptune_async._model.values import decode
 from neptune_async._storage.cleaning import Unused, not_told
+from neptune_async.exceptions import StorageFormatError
 from neptune_async.files import FileReference
 
 _FETCHED = 256
@@ -60,7 +61,7 @@ async def find_unused(
     """Return the contents that nothing refers to."""
     async with connection.transaction(isolation='repeatable_read', readonly=True):
         sizes = dict(await connection.fetch(_FILES))
-        used = await referenced(connection, location)
+        used = await _referenced(connection, location)
     return Unused({key: sizes[key] for key in sizes.keys() - used - {*spared}})
 
 
@@ -77,7 +78,7 @@ async def remove_unused(
         kept = dict(await connection.fetch(_FILES))
         wanted = [bytes.fromhex(sha256) for sha256 in unused.sizes]
         held = {row['sha256'] for row in await connection.fetch(_HELD, wanted)}
-        gone = held - await referenced(connection, location) - {*spared}
+        gone = held - await _referenced(connection, location) - {*spared}
         for sha256 in kept.keys() - gone:
             unused.sizes.pop(sha256, None)
         keys = [bytes.fromhex(sha256) for sha256 in sorted(gone)]
@@ -86,20 +87,24 @@ async def remove_unused(
                 await connection.execute(statement, keys[start : start + _REMOVED])
 
 
-async def referenced(connection: asyncpg.Connection, location: str) -> set[str]:
-    """Return the SHA-256 of all contents that something refers to, in hexadecimal digits; in a
-    transaction.
+async def references(connection: asyncpg.Connection) -> AsyncIterator[FileReference]:
+    """Yield all that refers to contents of files; in a transaction.
 
-    :raises StorageFormatError: what refers to one is damaged.
+    :raises StorageFormatError: some of it is damaged.
     """
-    found: set[str] = set()
     for statement in _REFERENCES:
         async for row in connection.cursor(statement, prefetch=_FETCHED):
             try:
                 reference = decode(row['value'])
-            except (TypeError, AttributeError, ValueError) as error:
-                raise not_told(location, error) from error
+            except (AttributeError, ValueError) as error:
+                raise StorageFormatError(f'what refers to a file is damaged: {error}') from error
             if not isinstance(reference, FileReference):
-                raise not_told(location, 'what refers to a file is something else')
-            found.add(reference.sha256)
-    return found
+                raise StorageFormatError('what refers to a file is damaged: it is something else')
+            yield reference
+
+
+async def _referenced(connection: asyncpg.Connection, location: str) -> set[str]:
+    try:
+        return {reference.sha256 async for reference in references(connection)}
+    except StorageFormatError as error:
+        raise not_told(location, error) from error

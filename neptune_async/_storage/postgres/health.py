@@ -16,16 +16,19 @@ from neptune_async._model.operations import Variable
 from neptune_async._storage.base import Damaged
 from neptune_async._storage.examining import (
     SHOWN,
+    Contents,
     checked_against_points,
     faults_told,
     rejections,
 )
 from neptune_async._storage.findings import Finding
 from neptune_async._storage.points import Points, expanded
+from neptune_async._storage.postgres.cleaning import references
 from neptune_async._storage.postgres.opening import SCHEMA_VERSION, grant, may_write
 from neptune_async._storage.postgres.reading import points_of
 from neptune_async._storage.postgres.url import Address
 from neptune_async._storage.summaries import NO_POINTS
+from neptune_async.exceptions import StorageFormatError
 
 _RESTORE = 'restore the database from a backup; what is whole can be read and exported first'
 _ROWS = 64
@@ -85,6 +88,13 @@ FROM series
 JOIN variables v ON v.experiment_id = series.experiment_id AND v.id = variable_id
 JOIN experiments ON experiments.id = v.experiment_id
 """
+_CONTENTS = """
+SELECT encode(files.sha256, 'hex') AS sha256, size, coalesce(content, '') AS content
+FROM files LEFT JOIN file_pieces ON file_pieces.sha256 = files.sha256
+ORDER BY files.sha256, number
+"""
+_IN_MEMORY = 4
+"""Pieces of files that are in memory at a time."""
 _REJECTED = """
 SELECT experiment, path, sum(count), reason, count(*) OVER () FROM rejected
 GROUP BY experiment, path, reason ORDER BY max(time) DESC LIMIT $1
@@ -100,7 +110,7 @@ async def examine(connection: asyncpg.Connection, address: Address) -> list[Find
     findings.append(Finding('good', f'schema {address.schema}, version {SCHEMA_VERSION}'))
     findings += [
         finding
-        for look in (_sizes, _points, _rejections, _telling)
+        for look in (_sizes, _points, _contents, _rejections, _telling)
         async for finding in look(connection)
     ]
     return findings
@@ -254,6 +264,23 @@ def _whole(row: Any) -> Points:
 
 def _named(row: Any) -> str:
     return f'{row["path"]} of {row["experiment"]}'
+
+
+async def _contents(connection: asyncpg.Connection) -> AsyncIterator[Finding]:
+    names: dict[str, str] = {}
+    damage: list[str] = []
+    # Of one moment: what refers to contents, and they.
+    async with connection.transaction(isolation='repeatable_read', readonly=True):
+        try:
+            names = {found.sha256: found.name async for found in references(connection)}
+        except StorageFormatError as error:
+            damage.append(str(error))
+        kept = await connection.fetch("SELECT encode(sha256, 'hex') FROM files")
+        contents = Contents(names, {row[0] for row in kept})
+        async for row in connection.cursor(_CONTENTS, prefetch=_IN_MEMORY):
+            contents.take(row['sha256'], row['size'], row['content'])
+    for finding in (*faults_told(damage, _RESTORE), *contents.findings()):
+        yield finding
 
 
 async def _rejections(connection: asyncpg.Connection) -> AsyncIterator[Finding]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from neptune_async._storage.cleaning import Unused, not_told
 from neptune_async._storage.sqlite.compaction import give_back_pages
 from neptune_async._storage.sqlite.files import PART, is_kept
-from neptune_async._storage.sqlite.references import referenced
+from neptune_async._storage.sqlite.references import references
 from neptune_async._storage.sqlite.sql import transaction
 from neptune_async.exceptions import StorageError, StorageFormatError
 
@@ -101,7 +101,7 @@ def _unreferenced(
     if not rows:
         return {}
     try:
-        used = referenced(connection).union(spared)
+        used = {*spared, *(reference.sha256 for reference in references(connection))}
     except StorageFormatError as error:
         raise not_told(location, error) from error
     return {sha256: size for sha256, size in rows if sha256 not in used}

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from neptune_async._storage.base import MissingFiles
@@ -19,6 +19,8 @@ from neptune_async.exceptions import StorageError, StorageFormatError
 
 INSIDE = 2**16
 """Bytes up to which a file is in the table."""
+_PIECE = 2**20
+"""Bytes that are read at a time."""
 PART = '.part'
 """How the name ends of a file in the folder that is not whole yet."""
 
@@ -176,7 +178,7 @@ def read_file(
         return None
     is_outside, content = row
     if not is_outside:
-        return bytes(content)
+        return bytes(content or b'')  # of no bytes, substr makes NULL
     path = path_in(folder or Path(), sha256)
     try:
         with path.open('rb') as file:
@@ -187,3 +189,14 @@ def read_file(
             f'a file that is kept in {path} cannot be read: {error}; was the store copied without '
             'the folder beside it?'
         ) from error
+
+
+def pieces(connection: sqlite3.Connection, folder: Path | None, sha256: str) -> Iterator[bytes]:
+    """Yield the content of a file that is kept, a piece at a time.
+
+    :raises StorageFormatError: it cannot be read.
+    """
+    start = 0
+    while piece := read_file(connection, folder, sha256, start, _PIECE):
+        yield piece
+        start += len(piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from neptune_async._storage.chunks import Chunk
 from neptune_async._storage.examining import (
     SHOWN,
+    Contents,
     checked_against_points,
     faults_told,
     rejections,
@@ -28,6 +30,7 @@ from neptune_async._storage.sqlite.checksums import (
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.counts import lack
 from neptune_async._storage.sqlite.file import StoreFile
+from neptune_async._storage.sqlite.files import pieces
 from neptune_async._storage.sqlite.reading import (
     CHUNK_COLUMNS,
     checked_chunk,
@@ -36,18 +39,24 @@ from neptune_async._storage.sqlite.reading import (
     summarised_tail,
     unpack_chunk,
 )
+from neptune_async._storage.sqlite.references import references
+from neptune_async._storage.sqlite.sql import transaction
 from neptune_async._storage.summaries import NO_POINTS, SeriesSummary
 from neptune_async.exceptions import StorageFormatError
 
 _RESTORE = 'restore the file from a backup; what is whole can be read and exported first'
 
 
-def examine(connection: StoreConnection) -> Iterator[Finding]:
-    """Yield what there is to say of a store, one finding a thing that was looked at."""
+def examine(connection: StoreConnection, folder: Path | None) -> Iterator[Finding]:
+    """Yield what there is to say of a store, one finding a thing that was looked at.
+
+    :param folder: of the store's large files; None for a store in memory, which has none.
+    """
     yield _sqlite_version()
     yield from _structure(connection)
     yield from _checksums(connection)
     yield from _rows(connection)
+    yield from _contents(connection, folder)
     yield from _rejections(connection)
     if connection.file is not None:
         yield from _files(connection.file)
@@ -151,6 +160,24 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield from faults_told(faults, _RESTORE)
     if not faults:
         yield Finding('good', f'{rows:,} rows of experiments, variables and values are whole')
+
+
+def _contents(connection: StoreConnection, folder: Path | None) -> Iterator[Finding]:
+    """Yield what there is to say of the contents of files."""
+    with transaction(connection, 'DEFERRED'):
+        names: dict[str, str] = {}
+        with suppress(StorageFormatError):  # what is damaged has been told of
+            names = {found.sha256: found.name for found in references(connection)}
+        rows = connection.execute('SELECT lower(hex(sha256)), size FROM files').fetchall()
+        contents = Contents(names, {sha256 for sha256, _ in rows})
+        for sha256, size in rows:
+            try:
+                contents.take(sha256, size, b'')
+                for piece in pieces(connection, folder, sha256):
+                    contents.take(sha256, size, piece)
+            except StorageFormatError as error:
+                contents.fail(sha256, error)
+    yield from contents.findings()
 
 
 def _checked_summary(

@@ -7,7 +7,7 @@ that may hold one, or say where others are, and damage is an error.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from neptune_async._model.values import decode
 from neptune_async._storage.sqlite.checksums import (
@@ -30,21 +30,15 @@ _A_FILE = b'{"file":'
 """How the encoded value of an atom begins that is one; none else does."""
 
 
-def referenced(connection: sqlite3.Connection) -> set[str]:
-    """Return the SHA-256 of all contents that something refers to, in hexadecimal digits; in a
-    transaction.
+def references(connection: sqlite3.Connection) -> Iterator[FileReference]:
+    """Yield all that refers to contents of files; in a transaction.
 
     :raises StorageFormatError: something is damaged that may refer to others.
     """
-    return {
-        reference.sha256
-        for find in (_in_atoms, _in_chunks, _in_log)
-        for reference in _references(find(connection))
-    }
-
-
-def _references(values: Iterable[object]) -> Iterator[FileReference]:
-    return (value for value in values if isinstance(value, FileReference))
+    for find in (_in_atoms, _in_chunks, _in_log):
+        for value in find(connection):
+            if isinstance(value, FileReference):
+                yield value
 
 
 def _in_atoms(connection: sqlite3.Connection) -> Iterator[object]:

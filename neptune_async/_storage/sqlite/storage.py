@@ -393,7 +393,7 @@ class SQLiteStorage:
         return await self._run(read_samples, variables, Sampling(span, most, distinct))
 
     async def examine(self) -> list[Finding]:
-        return await self._run(lambda connection: [*health.examine(connection)])
+        return await self._run(lambda c: [*health.examine(c, self._files)])
 
     # ── The connection ───────────────────────────────────────────────────────
 
