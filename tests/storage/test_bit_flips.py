@@ -1,18 +1,11 @@
 """Any one bit of a store is flipped: what is read is true, or an error that says what is damaged.
 
-Each row that is found has its checksum. So has how many members a set has, and how many points of a
-series are in chunks, so that none is missed. What SQLite does not find any more of the variables,
-since the bit led to it or was its key, may be missing from a list, or be told not to be there: of
-15,000 reads of flipped stores 32 were such, 74 before there were counts. `doctor` finds that.
-Nothing is ever another value, no value is told to be None, and no other error is raised.
+Each row has its checksum. How many members a set has, and how many points of a series are in
+chunks, is kept, too, so that none is missed; and there are two indexes of the paths of variables
+that say the same: what one does not lead to any more, the other does.
 
-A count of the variables of an experiment would close a part of it, the lists. To look a path up
-that is not there is what most queries do for most experiments; that it is not missed needs a look
-at all paths of the experiment, or, if the index is not to be believed, at the table: 6 µs a
-variable of the whole store (`integrity_check`), or 0.2 µs to look through it. A read would cost
-what is stored, not what it returns. It is done where it is rare: for the name of an experiment, and
-for an atom that has no value. Rows of the log are not counted either: that would be a page more to
-write with each commit.
+Rows of the log, which become chunks soon, are not counted: that would be a page more to write with
+each commit.
 """
 
 from __future__ import annotations
@@ -50,7 +43,6 @@ ATOMS = {
     'bool': True, 'int': 7, 'large': 2**80, 'float': 0.5, 'str': 'a text', 'none': None,
     'datetime': datetime(2024, 5, 6, tzinfo=timezone.utc), 'list': [1, 'a', [2.5]],
 }  # fmt: skip
-WHOLE = {*ATOMS, 'set', 'series'}
 NAMES = ('first', 'second', 'third')
 
 
@@ -78,6 +70,17 @@ class Intact:
         """Return the bits of the last row in the file that holds a text, and of its header."""
         at = self.raw.rindex(text)
         return range(8 * (at - 24), 8 * (at + len(text) + 16))
+
+    def rows_with(self, text: bytes, name: str) -> Iterator[int]:
+        """Yield the same of all rows of a table, or of an index."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            pages = connection.execute('SELECT pgoffset FROM dbstat WHERE name = ?', [name])
+            starts = [start for (start,) in pages]
+        for start in starts:
+            at = self.raw.find(text, start, start + PAGE)
+            while at != -1:
+                yield from range(8 * (at - 14), 8 * (at + len(text) + 8))
+                at = self.raw.find(text, at + 1, start + PAGE)
 
 
 def make(path: Path) -> None:
@@ -132,15 +135,6 @@ def compared(path: Path) -> dict[str, Any]:
     }
 
 
-def is_part(found: Any, truth: Any) -> bool:
-    """Whether what was found is the truth, or what is left where variables are missing."""
-    if isinstance(found, dict) and isinstance(truth, dict) and found.keys() <= truth.keys():
-        return all(is_part(found[key], truth[key]) for key in found)
-    if isinstance(found, list) and isinstance(truth, list):
-        return all(item in truth for item in found)
-    return type(found) is type(truth) and found == truth
-
-
 def examined(path: Path) -> list[Finding]:
     async def examine(storage: Any) -> list[Finding]:
         assert isinstance(storage, Examinable)
@@ -151,17 +145,8 @@ def examined(path: Path) -> list[Finding]:
 
 
 def require_true(intact: Intact, bit: int) -> None:
-    damaged = intact.flipped(bit)
-    is_missed = False
-    for what, found in intact.read(damaged):
-        truth = intact.truth[what]
-        assert is_part(found, truth), (what, found)
-        # One variable is read as a whole, or not at all.
-        assert what not in WHOLE or found == truth, (what, found)
-        is_missed |= found != truth
-    if is_missed:
-        with suppress(StorageError):
-            assert any(finding.level == 'wrong' for finding in examined(damaged))
+    for what, found in intact.read(intact.flipped(bit)):
+        assert found == intact.truth[what], what
 
 
 @settings(
@@ -178,6 +163,29 @@ def test_any_bit_that_is_flipped_invents_nothing(intact: Intact, data: st.DataOb
 @pytest.mark.parametrize('text', [b'"a text"', b'atoms/str', b'second', b'"member"'])
 def test_each_bit_of_a_row_that_is_flipped_invents_nothing(intact: Intact, text: bytes) -> None:
     for bit in intact.row_with(text):
+        require_true(intact, bit)
+
+
+@pytest.mark.failure('F60', 'each bit that leads to a variable is flipped')
+@pytest.mark.parametrize('index', ['sqlite_autoindex_variables_1', 'variables_again'])
+def test_each_bit_that_leads_to_a_variable_hides_none(intact: Intact, index: str) -> None:
+    bits = [*intact.rows_with(b'atoms/str', index)]
+    assert len(bits) >= len(NAMES) * 8 * len('atoms/str')
+    for bit in bits:
+        require_true(intact, bit)
+
+
+@pytest.mark.failure('F60', 'each bit of the keys of a chunk is flipped')
+def test_each_bit_of_the_keys_of_a_chunk_that_is_flipped_invents_nothing(intact: Intact) -> None:
+    with closing(sqlite3.connect(intact.path)) as connection:
+        ((variable_id,),) = connection.execute(
+            'SELECT v.id FROM variables AS v JOIN experiments AS e ON e.id = experiment_id '
+            "WHERE path = 'loss' AND name = 'second'"
+        )
+    key = variable_id.to_bytes(8, 'big').lstrip(b'\0')
+    bits = [*intact.rows_with(key, 'chunks')]
+    assert bits
+    for bit in bits:
         require_true(intact, bit)
 
 

@@ -12,7 +12,8 @@ of ``schema.sql``, as they are there, and no others: a file with more is refused
     ``series`` or ``set``) and the type of the content (``bool``, ``int``,
     ``float``, ``str``, ``datetime``, ``none``, ``list``, ``file`` or ``histogram``). ``crc32`` is
     that of the variable's and the experiment's id as int64, little endian, and of path, container
-    and content in UTF-8 with a zero byte between them.
+    and content in UTF-8 with a zero byte between them. Two indexes of the paths say the same, so
+    that one that is damaged hides nothing.
 ``atoms``, ``members``
     The value of an atom, the members of a set: JSON in UTF-8, as
     ``neptune_async._model.values`` tells. A set has a row in ``atoms``, too: how many members

@@ -31,7 +31,6 @@ from neptune_async._storage.points import (
 )
 from neptune_async._storage.sqlite.checksums import (
     EXPERIMENT_COLUMNS,
-    VARIABLE_COLUMNS,
     checked_experiment,
     checked_value,
     checked_variable,
@@ -52,7 +51,7 @@ from neptune_async._storage.sqlite.reading import (
     unpack_chunk,
 )
 from neptune_async._storage.sqlite.series import Logged, find_runs, resolved_runs
-from neptune_async._storage.sqlite.sql import transaction
+from neptune_async._storage.sqlite.sql import by_each_index, select_variables, transaction
 from neptune_async._storage.summaries import last_value
 from neptune_async.exceptions import StorageFormatError
 
@@ -87,12 +86,7 @@ def count_variables(
     connection: sqlite3.Connection, experiment_ids: Collection[int]
 ) -> dict[int, int]:
     """Return how many variables each of several experiments has."""
-    rows = connection.execute(
-        'SELECT experiment_id, count(*) FROM variables '
-        'WHERE experiment_id IN (SELECT value FROM json_each(?)) GROUP BY experiment_id',
-        (_listed(experiment_ids),),
-    )
-    return dict(rows.fetchall())
+    return dict(_agreed(connection, 'experiment_id, count(*)', experiment_ids, 'experiment_id'))
 
 
 def last_points(
@@ -129,16 +123,22 @@ def last_points(
 
 def find_paths(connection: sqlite3.Connection, experiment_ids: Collection[int]) -> list[str]:
     """Return the paths of all variables of several experiments, each once."""
-    rows = connection.execute(
-        'SELECT DISTINCT path FROM variables '
-        'WHERE experiment_id IN (SELECT value FROM json_each(?))',
-        (_listed(experiment_ids),),
-    )
-    paths = [row[0] for row in rows.fetchall()]
-    for path in paths:
-        if not isinstance(path, str):
-            raise StorageFormatError(damaged(f'the path of a variable ({path!r})', 'it is no text'))
-    return paths
+    return [path for (path,) in _agreed(connection, 'path', experiment_ids, 'path')]
+
+
+def _agreed(
+    connection: sqlite3.Connection, columns: str, experiment_ids: Collection[int], groups: str
+) -> set[tuple[Any, ...]]:
+    """Return what both indexes of variables say of experiments."""
+    condition = 'experiment_id IN (SELECT value FROM json_each(?))'
+    with transaction(connection, 'DEFERRED'):
+        first, again = (
+            {*connection.execute(f'{statement} GROUP BY {groups}', (_listed(experiment_ids),))}
+            for statement in by_each_index(columns, condition)
+        )
+    if first != again:
+        raise StorageFormatError(damaged('an index of variables'))
+    return first
 
 
 def find_variables(
@@ -147,18 +147,16 @@ def find_variables(
     paths: Collection[str] | None,
 ) -> dict[int, list[Variable]]:
     """Return the variables of several experiments at these paths, or all, by path."""
-    where = ''
+    condition = 'experiment_id IN (SELECT value FROM json_each(?))'
+    values, most = [_listed(experiment_ids)], None
     if paths is not None:
         # The plus keeps SQLite from looking them up.
         path = 'path' if len(paths) <= _LOOKED_UP else '+path'
-        where = f' AND {path} IN (SELECT value FROM json_each(?))'
+        condition += f' AND {path} IN (SELECT value FROM json_each(?))'
+        values.append(_listed(paths))
+        most = len({*experiment_ids}) * len({*paths})
     found: dict[int, list[Variable]] = {}
-    for row in connection.execute(
-        f'SELECT {VARIABLE_COLUMNS} FROM variables '
-        f'WHERE experiment_id IN (SELECT value FROM json_each(?)){where} '
-        'ORDER BY experiment_id, path',
-        [_listed(experiment_ids)] if paths is None else [_listed(experiment_ids), _listed(paths)],
-    ).fetchall():
+    for row in select_variables(connection, condition, values, most):
         found.setdefault(row[1], []).append(checked_variable(row))
     return found
 

@@ -184,7 +184,7 @@ def _statements() -> tuple[str, ...]:
 def _made() -> frozenset[tuple[str, str, str]]:
     """Return type, name and statement of what we make, as SQLite keeps them."""
     kept = [statement[statement.index('CREATE ') :] for statement in _statements()]
-    words = [statement.split(maxsplit=3) for statement in kept]
+    words = [statement.replace(' UNIQUE', '', 1).split(maxsplit=3) for statement in kept]
     return frozenset(
         (kind.lower(), name, statement)
         for (_, kind, name, _), statement in zip(words, kept, strict=True)

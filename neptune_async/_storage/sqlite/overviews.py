@@ -36,7 +36,7 @@ from neptune_async.exceptions import StorageFormatError
 _AT_ONCE = 64
 """Chunks whose points are in memory at a time: 8 MiB."""
 _SUMMARISED = (
-    f'SELECT variable_id, {TAIL_COLUMNS} FROM json_each(?) AS wanted '
+    f'SELECT wanted.value, {TAIL_COLUMNS} FROM json_each(?) AS wanted '
     'CROSS JOIN chunks ON variable_id = wanted.value'
 )
 
@@ -82,9 +82,7 @@ def read_overviews(
         logged = logged_points(connection, variables)
         counts = find_counts(connection, ids)
         for variable_id, *row in connection.execute(_SUMMARISED, (json.dumps(ids),)):
-            # Where the index and a row disagree, the row may name another variable.
-            if variable_id in series:
-                series[variable_id].add_chunk(row)
+            series[variable_id].add_chunk(row)
         cut = [place for own in series.values() for place in own.settle()]
         for start in range(0, len(cut), _AT_ONCE):
             for variable_id, *row in chunks_at(connection, cut[start : start + _AT_ONCE]):

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -19,14 +19,13 @@ from neptune_async._storage.points import (
     SeriesEnd,
 )
 from neptune_async._storage.sqlite.checksums import (
-    VARIABLE_COLUMNS,
     checked_value,
     checked_variable,
     damaged,
     require_absent_values,
 )
 from neptune_async._storage.sqlite.counts import find_counts, lack, require_as_many
-from neptune_async._storage.sqlite.sql import below, find_variable, transaction
+from neptune_async._storage.sqlite.sql import below, find_variable, select_variables, transaction
 from neptune_async._storage.summaries import (
     NO_POINTS,
     SeriesSummary,
@@ -43,11 +42,15 @@ HEAD_COLUMNS = (
 TAIL_COLUMNS = f'{HEAD_COLUMNS}, summary'
 CHUNK_COLUMNS = f'{TAIL_COLUMNS}, "values", steps, times'
 LAST_CHUNKS = (
-    'SELECT variable_id, {columns} FROM json_each(?) AS wanted CROSS JOIN chunks '
+    'SELECT wanted.value, {columns} FROM json_each(?) AS wanted CROSS JOIN chunks '
     'ON variable_id = wanted.value '
     'AND first = (SELECT max(first) FROM chunks WHERE variable_id = wanted.value)'
 )
-"""The last chunk of each of the variables in a JSON list: one look into the index for each."""
+"""The last chunk of each of the variables in a JSON list: one look into the index for each.
+
+Here and elsewhere, a row is of the variable that was asked for: it may say another where it is
+damaged, but its checksum knows.
+"""
 
 
 @dataclass(slots=True)
@@ -75,13 +78,12 @@ def list_variables(
     connection: sqlite3.Connection, experiment_id: int, namespace: str | None
 ) -> list[Variable]:
     """Return the variables below a namespace, or all, by path."""
-    sql = f'SELECT {VARIABLE_COLUMNS} FROM variables WHERE experiment_id = ?'
-    bounds: tuple[object, ...] = (experiment_id,)
+    condition = 'experiment_id = ?'
+    values: tuple[object, ...] = (experiment_id,)
     if namespace is not None:
-        sql += ' AND path >= ? AND path < ?'
-        bounds += below(namespace)
-    rows = connection.execute(f'{sql} ORDER BY path', bounds).fetchall()
-    return [checked_variable(row) for row in rows]
+        condition += ' AND path >= ? AND path < ?'
+        values += below(namespace)
+    return [*map(checked_variable, select_variables(connection, condition, values))]
 
 
 def read_atom(
@@ -287,16 +289,15 @@ def chunk_rows(
     """
     if not starts:
         return
-    rows = connection.execute(
+    yield from connection.execute(
         # From the beginning, all: one whose position is damaged is to be found, too.
         "WITH wanted AS (SELECT json_extract(value, '$[0]') AS id, "
         "json_extract(value, '$[1]') AS start FROM json_each(?)) "
-        f'SELECT variable_id, {columns} FROM wanted CROSS JOIN chunks '
+        f'SELECT wanted.id, {columns} FROM wanted CROSS JOIN chunks '
         'ON variable_id = wanted.id AND (wanted.start = 0 OR first >= (SELECT max(first) '
         'FROM chunks WHERE variable_id = wanted.id AND first <= wanted.start))',
         (json.dumps(starts),),
     )
-    yield from _of_variables(rows, starts)
 
 
 def chunks_at(
@@ -308,23 +309,13 @@ def chunks_at(
     """
     if not places:
         return
-    rows = connection.execute(
-        f'SELECT variable_id, {CHUNK_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN chunks '
-        "ON variable_id = json_extract(wanted.value, '$[0]') "
-        "AND first = json_extract(wanted.value, '$[1]')",
+    yield from connection.execute(
+        "WITH wanted AS (SELECT json_extract(value, '$[0]') AS id, "
+        "json_extract(value, '$[1]') AS position FROM json_each(?)) "
+        f'SELECT wanted.id, {CHUNK_COLUMNS} FROM wanted CROSS JOIN chunks '
+        'ON variable_id = wanted.id AND first = wanted.position',
         (json.dumps(places),),
     )
-    yield from _of_variables(rows, places)
-
-
-def _of_variables(
-    rows: Iterable[Sequence[Any]], places: Sequence[tuple[int, int]]
-) -> Iterator[Sequence[Any]]:
-    """Yield the rows that are of the variables asked for. Where the index and a row disagree, the
-    row may name another one: the chunk is missed then.
-    """
-    known = {variable_id for variable_id, _ in places}
-    return (row for row in rows if row[0] in known)
 
 
 def _require_whole(variable_id: int, chunks: Sequence[Chunk], end: int) -> None:

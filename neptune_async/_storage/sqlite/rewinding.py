@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from neptune_async._storage.points import concatenated
@@ -13,7 +14,7 @@ from neptune_async._storage.sqlite.reading import (
     series_summary,
     unpack_chunk,
 )
-from neptune_async._storage.sqlite.sql import at_or_below
+from neptune_async._storage.sqlite.sql import at_or_below, select_variables
 
 
 def rewind(connection: sqlite3.Connection, experiment_id: int, path: str, step: float) -> None:
@@ -27,10 +28,11 @@ def rewind(connection: sqlite3.Connection, experiment_id: int, path: str, step: 
     condition, bounds = at_or_below(experiment_id, path)
     # The largest step of a chunk is that of the series so far: from the first chunk on that is
     # beyond, any may have points that are.
+    ids = [row[0] for row in select_variables(connection, condition, bounds)]
     rows = connection.execute(
         'SELECT variable_id, min(first) FROM chunks WHERE largest_step > ? '
-        f'AND variable_id IN (SELECT id FROM variables WHERE {condition}) GROUP BY variable_id',
-        (step, *bounds),
+        'AND variable_id IN (SELECT value FROM json_each(?)) GROUP BY variable_id',
+        (step, json.dumps(ids)),
     )
     for variable_id, first in rows.fetchall():
         apply(connection, _cut(connection, variable_id, first, step))

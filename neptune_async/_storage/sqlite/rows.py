@@ -7,18 +7,19 @@ import sqlite3
 from collections.abc import Collection
 
 from neptune_async._storage.base import Rows
-from neptune_async._storage.sqlite.sql import transaction
+from neptune_async._storage.sqlite.sql import by_each_index, transaction
 
 _EXPERIMENTS = 'SELECT id FROM experiments WHERE name IN (SELECT value FROM json_each(:names))'
-_VARIABLES = f'SELECT id FROM variables WHERE experiment_id IN ({_EXPERIMENTS})'
+_VARIABLES = ' UNION '.join(by_each_index('id', f'experiment_id IN ({_EXPERIMENTS})'))
+_OTHERS = f'SELECT id FROM ({_VARIABLES}) EXCEPT SELECT value FROM json_each(:without)'
 _CONDITIONS = {
     'sqlite_sequence': "name = 'experiments'",  # first: inserting experiments counts it up
     'experiments': f'id IN ({_EXPERIMENTS})',
-    'variables': f'experiment_id IN ({_EXPERIMENTS})',
+    'variables': f'id IN ({_VARIABLES})',
     'log': f'experiment_id IN ({_EXPERIMENTS})',
-    'atoms': f'variable_id IN ({_VARIABLES} EXCEPT SELECT value FROM json_each(:without))',
+    'atoms': f'variable_id IN ({_OTHERS})',
     'members': f'variable_id IN ({_VARIABLES})',
-    'chunks': f'variable_id IN ({_VARIABLES} EXCEPT SELECT value FROM json_each(:without))',
+    'chunks': f'variable_id IN ({_OTHERS})',
 }
 """Which rows of each table belong to experiments. What is not in here is of no use to a reader."""
 

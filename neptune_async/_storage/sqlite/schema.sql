@@ -18,6 +18,8 @@ CREATE TABLE variables (
     UNIQUE (experiment_id, path)
 );
 
+CREATE UNIQUE INDEX variables_again ON variables (experiment_id, path);
+
 CREATE TABLE atoms (
     variable_id INTEGER PRIMARY KEY,
     value BLOB NOT NULL,

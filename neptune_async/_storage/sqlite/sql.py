@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from neptune_async._model.operations import Variable
 from neptune_async._storage.base import ExperimentRecord
@@ -61,11 +62,46 @@ def insert_rows(
 
 def find_variable(connection: sqlite3.Connection, experiment_id: int, path: str) -> Variable | None:
     """Return the variable at a path."""
+    first, again = by_each_index(VARIABLE_COLUMNS, 'experiment_id = :id AND path = :path')
     row = connection.execute(
-        f'SELECT {VARIABLE_COLUMNS} FROM variables WHERE experiment_id = ? AND path = ?',
-        (experiment_id, path),
+        f'{first} UNION ALL {again} LIMIT 1', {'id': experiment_id, 'path': path}
     ).fetchone()
     return row and checked_variable(row)
+
+
+def select_variables(
+    connection: sqlite3.Connection,
+    condition: str,
+    values: Sequence[object],
+    most: int | None = None,
+) -> list[Sequence[Any]]:
+    """Return the rows of the variables that meet a condition, ``VARIABLE_COLUMNS`` of each, by
+    experiment and path.
+
+    :param most: how many there can be, if that is known; if there are so many, none is missing.
+    """
+    first, again = by_each_index(VARIABLE_COLUMNS, condition)
+    in_order = 'ORDER BY experiment_id, path'
+    rows = connection.execute(f'{first} {in_order}', values).fetchall()
+    ids = {row[0] for row in rows}
+    if len(ids) == len(rows):
+        if len(ids) == most:
+            return rows
+        counted = by_each_index('count(*)', condition)[1]
+        if connection.execute(counted, values).fetchone() == (len(ids),):
+            return rows
+    return connection.execute(f'{first} UNION {again} {in_order}', [*values, *values]).fetchall()
+
+
+def by_each_index(columns: str, condition: str) -> Sequence[str]:
+    """Return the statements that select variables by each of the two indexes of their paths.
+
+    One damaged bit of an index may hide a row that is whole. So there are two that say the same.
+    """
+    return [
+        f'SELECT {columns} FROM variables INDEXED BY {index} WHERE {condition}'
+        for index in ('sqlite_autoindex_variables_1', 'variables_again')
+    ]
 
 
 def find_experiment(connection: sqlite3.Connection, name: str) -> ExperimentRecord | None:

@@ -14,7 +14,7 @@ from neptune_async._storage.sqlite.checksums import (
     checked_variable,
     variable_checksum,
 )
-from neptune_async._storage.sqlite.sql import at_or_below, find_variable
+from neptune_async._storage.sqlite.sql import at_or_below, find_variable, select_variables
 from neptune_async.exceptions import StorageFormatError
 
 
@@ -84,8 +84,7 @@ def delete_variables(connection: sqlite3.Connection, experiment_id: int, path: s
     ids.
     """
     condition, bounds = at_or_below(experiment_id, path)
-    rows = connection.execute(f'SELECT id FROM variables WHERE {condition}', bounds)
-    ids = {row[0] for row in rows}
+    ids = {row[0] for row in select_variables(connection, condition, bounds)}
     listed = json.dumps(list(ids))
     for table, key in (
         ('chunks', 'variable_id'),
