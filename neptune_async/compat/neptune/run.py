@@ -65,21 +65,23 @@ class Run(Container):
         custom_run_id = custom_run_id or os.environ.get('NEPTUNE_CUSTOM_RUN_ID')
         self._failure = _Failure(monitoring_namespace, capture_traceback, fail_on_exception)
         super().__init__(_opened(with_id, custom_run_id, mode, flush_period), mode, 'run')
-        self._name(
-            name=name, description=description, custom_run_id=custom_run_id,
-            project=project or os.environ.get('NEPTUNE_PROJECT'),
-        )  # fmt: skip
-        if mode != 'read-only':
-            if not self.exists('sys/failed'):
-                self['sys/failed'] = False
-            if tags:
-                self['sys/tags'].add(tags)
+        project = project or os.environ.get('NEPTUNE_PROJECT')
+        self._name(name=name, description=description, custom_run_id=custom_run_id, project=project)
+        self._tag(tags)
         _warn_of_unsupported(
             source_files=source_files, capture_stdout=capture_stdout,
             capture_stderr=capture_stderr, capture_hardware_metrics=capture_hardware_metrics,
             git_ref=git_ref, dependencies=dependencies, async_lag_callback=async_lag_callback,
             async_no_progress_callback=async_no_progress_callback,
         )  # fmt: skip
+
+    def _tag(self, tags: Sequence[str] | str | None) -> None:
+        if self._mode == 'read-only':
+            return
+        if not self.exists('sys/failed'):
+            self['sys/failed'] = False
+        if tags:
+            self['sys/tags'].add(tags)
 
     def _note_failure(self, exception: BaseException, trace: TracebackType | None) -> None:
         self._failure.note(self, exception, trace)

@@ -100,8 +100,8 @@ class Table:
             frame[name] = cells.map(_shown)
             if frame[name].isna().all() and any(isinstance(cell, FileReference) for cell in cells):
                 del frame[name]
-        names: list[str] = [*map(str, frame.columns)]
-        ordered: pd.DataFrame = frame[sorted(names, key=_place)]
+        names = sorted(map(str, frame.columns), key=_place)
+        ordered: pd.DataFrame = frame.reindex(columns=names)
         return ordered
 
 
