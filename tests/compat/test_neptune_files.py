@@ -19,6 +19,7 @@ from neptune_async import File as KeptFile
 from neptune_async.compat.neptune.types import Artifact, File, FileSet
 from neptune_async.exceptions import (
     ContainerTypeError,
+    ContentTypeError,
     InvalidArgumentError,
     StorageFormatError,
     UnreadableFileError,
@@ -143,8 +144,9 @@ def test_a_file_tells_its_path_or_its_content() -> None:
     ('make', 'error', 'why'),
     [
         (File, InvalidArgumentError, 'from_content'),
-        (lambda: File.from_content(5), InvalidArgumentError, 'int'),  # type: ignore[arg-type]
-        (lambda: File.from_stream('model.pt'), InvalidArgumentError, 'open'),
+        (lambda: File(5), UnsupportedValueError, 'from_content'),
+        (lambda: File.from_content(5), UnsupportedValueError, 'int'),  # type: ignore[arg-type]
+        (lambda: File.from_stream('model.pt'), UnsupportedValueError, 'open'),
         (lambda: File.as_image(None), InvalidArgumentError, 'None'),
         (lambda: File.as_image('model.png'), UnsupportedValueError, 'str'),
         (lambda: File.as_image(np.zeros((2, 2, 7))), UnsupportedValueError, 'shape'),
@@ -226,6 +228,25 @@ def test_files_of_a_series_are_called_by_their_positions(run: Any, folder: Path)
         series.download_last()
 
 
+def test_a_text_is_a_path_in_a_series_of_files(run: Any) -> None:
+    run['texts'].append('model.pt')
+    assert run['texts'].fetch_last() == 'model.pt'
+    run['files'].append(File.from_content('first'))
+    run['files'].append('model.pt', step=5)
+    run['files'].extend(['src/notes.txt', 'src/train.py'], steps=[6, 7], name='x')
+    points = run['files']._view.all(with_steps=True)
+    assert [(step, file.name, file.bytes()) for step, file in points[1:]] == [
+        (5, 'model.pt', b'model.pt'), (6, 'x.txt', b'src/notes.txt'), (7, 'x.py', b'src/train.py')
+    ]  # fmt: skip
+    with pytest.raises(UnreadableFileError, match='missing'):
+        run['files'].append('missing.pt')
+    for wrong in (5.0, [5.0]):
+        with pytest.raises(ContentTypeError):
+            run['files'].log(wrong)
+    with pytest.raises(ContentTypeError):
+        run['files'].extend([5.0])
+
+
 def test_what_a_file_is_called_leads_nowhere(run: Any, folder: Path) -> None:
     run['images'].append(KeptFile(b'x', HOSTILE + './../a'), name=HOSTILE)
     run['..'].upload(KeptFile(b'x', f'{HOSTILE}.pt'))
@@ -280,6 +301,8 @@ def test_a_set_is_listed_added_to_deleted_from_and_replaced(
     code.delete_files(['src/lib', 'model.pt'], wait=True)
     code.delete_files('missing')
     assert 'missing' in caplog.text
+    with pytest.raises(InvalidArgumentError, match='pop'):
+        code.delete_files(['src/train.py', '/'])
     assert [each.name for each in code.list_fileset_files()] == ['src']
     Path('src/train.py').write_text('changed')
     code.upload_files('src/train.py', wait=True)
@@ -303,7 +326,7 @@ def test_what_cannot_be_read_is_left_out_of_a_set_with_a_warning(
     for warned in ('pipe', 'broken', 'a control character', "no file at '*.missing'"):
         assert sum(warned in each for each in told) == 1
     assert len(run['code'].list_fileset_files('src')) == 3
-    with pytest.raises(InvalidArgumentError, match='int'):
+    with pytest.raises(UnsupportedValueError, match='int'):
         run['code'].upload_files([5])
 
 

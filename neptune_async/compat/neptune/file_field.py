@@ -63,8 +63,15 @@ class FileField(Field[R]):
         self.upload_files([*globs])
 
     def delete_files(self, paths: str | Iterable[str], *, wait: bool = False) -> None:
-        """Delete files of a set, or folders of it, by their paths in it."""
-        for inside in file_sets.patterns(paths):
+        """Delete files of a set, or folders of it, by their paths in it. One that is not there is
+        warned of.
+
+        :raises InvalidArgumentError: a path is that of the set itself; ``pop`` deletes that.
+        """
+        listed = file_sets.patterns(paths)
+        if not all(inside.strip('/') for inside in listed):
+            raise InvalidArgumentError('a path in the set is empty; pop() deletes the whole set')
+        for inside in listed:
             try:
                 self._run.experiment[f'{self._path}/{inside}'].delete()
             except VariableNotFoundError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from neptune_async._engine.reading.stored_files import safe_name
 from neptune_async._transfer.outputs import output
-from neptune_async.exceptions import InvalidArgumentError
+from neptune_async.exceptions import UnsupportedValueError
 
 
 @dataclass
@@ -35,13 +35,13 @@ class FileEntry:
 def patterns(values: object) -> list[str]:
     """Return paths and patterns as a list.
 
-    :raises InvalidArgumentError: they are no texts.
+    :raises UnsupportedValueError: they are no texts.
     """
     listed: list[Any] = [*values] if isinstance(values, (list, tuple, set)) else [values]
     for each in listed:
         if not isinstance(each, (str, os.PathLike)):
-            raise InvalidArgumentError(
-                f'upload_files takes paths and patterns, not a {type(each).__name__}'
+            raise UnsupportedValueError(
+                f'the files of a set are named by paths, not by a {type(each).__name__}'
             )
     return [*map(os.fspath, listed)]
 

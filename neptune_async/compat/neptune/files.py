@@ -29,9 +29,10 @@ class File:
 
     __slots__ = ('_file', '_has_own_name', '_is_used', '_stream', 'extension')
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: Any = None) -> None:
         if not isinstance(path, (str, os.PathLike)):
-            raise InvalidArgumentError(
+            error = InvalidArgumentError if path is None else UnsupportedValueError
+            raise error(
                 f'File takes the path of a file, not a {type(path).__name__}; use '
                 'File.from_content for what is in memory'
             )
@@ -62,7 +63,7 @@ class File:
         :param extension: without it, ``txt`` or ``bin``.
         """
         if not isinstance(content, (str, bytes)):
-            raise InvalidArgumentError(
+            raise UnsupportedValueError(
                 f'the content of a file is a str or bytes, not a {type(content).__name__}'
             )
         is_text = isinstance(content, str)
@@ -78,7 +79,7 @@ class File:
         :param extension: without it, ``txt`` or ``bin``.
         """
         if not isinstance(stream, io.IOBase):
-            raise InvalidArgumentError(
+            raise UnsupportedValueError(
                 f'a stream is what open() or io.BytesIO() returns, not a {type(stream).__name__}'
             )
         if seek is not None and stream.seekable():

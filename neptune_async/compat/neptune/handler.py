@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from neptune_async.compat.neptune.types import Atom as TypedAtom
 from neptune_async.compat.neptune.values import leaves
 from neptune_async.exceptions import (
     ContainerTypeError,
+    ContentTypeError,
     UnsupportedValueError,
     VariableNotFoundError,
 )
@@ -151,11 +153,21 @@ class Handler(FileField[R]):
         :param name: what a file is called; without it, after its path or the field.
         :param description: is not kept.
         """
+        if type(value) is float:  # as in each step of a training
+            self._view.log(value, step, timestamp)
+            self._run._wrote(wait)
+            return
 
         def log(path: str, leaf: Any, is_text: bool) -> None:
-            leaf = _as_kept(path.rpartition('/')[2], leaf, name)
-            view = self._run.experiment[path]
-            _or_as_text(lambda value: view.log(value, step, timestamp), leaf, str, is_text)
+            field = Handler(self._run, path)
+            leaf = _as_kept(field._name, leaf, name)
+            view = field._view
+            try:
+                _or_as_text(lambda value: view.log(value, step, timestamp), leaf, str, is_text)
+            except ContentTypeError:
+                if not field._takes_as_paths([leaf]):
+                    raise
+                view.log(field._files_at([leaf], name)[0], step, timestamp)
 
         self._write(value, log, wait)
 
@@ -177,17 +189,26 @@ class Handler(FileField[R]):
         steps, timestamps = repeatable(steps), repeatable(timestamps)
 
         def extend(path: str, leaf: Any, is_text: bool) -> None:
+            field = Handler(self._run, path)
             if isinstance(leaf, (list, tuple)):
-                leaf = [_as_kept(path.rpartition('/')[2], each, name) for each in leaf]
-            view = self._run.experiment[path]
-            _or_as_text(
-                lambda each: view.extend(each, steps=steps, timestamps=timestamps),
-                leaf,
-                lambda each: [*map(str, each)],
-                is_text,
-            )
+                leaf = [_as_kept(field._name, each, name) for each in leaf]
+            write = partial(field._view.extend, steps=steps, timestamps=timestamps)
+            try:
+                _or_as_text(write, leaf, lambda each: [*map(str, each)], is_text)
+            except ContentTypeError:
+                if not field._takes_as_paths(leaf):
+                    raise
+                write(field._files_at(leaf, name))
 
         self._write(values, extend, wait)
+
+    def _takes_as_paths(self, values: Any) -> bool:
+        """Whether the field is a series of files, in which texts are paths of files."""
+        are_texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+        return are_texts and self._kind() == (Series, KeptFile)
+
+    def _files_at(self, paths: list[str], name: str | None) -> list[KeptFile]:
+        return [File(path).kept_as(self._name, name) for path in paths]
 
     def log(
         self,

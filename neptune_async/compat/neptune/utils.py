@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from neptune_async._model.arguments import repeatable
-from neptune_async._model.structures import Above, Members, unfolded, within
+from neptune_async._model.structures import Above, Members, name_text, unfolded, within
 
 __all__ = ['stringify_unsupported']
 
@@ -36,4 +36,7 @@ def _expanded(value: Any, above: Above) -> Any:
     if not isinstance(members, Members):
         return StringifyValue(repeatable(value))
     above = within(above, value, 'stringify_unsupported')
-    return {name: _expanded(member, above) for name, member in members}
+    return {
+        str(name) if (text := name_text(name)) is None else text: _expanded(member, above)
+        for name, member in members
+    }
