@@ -15,14 +15,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from neptune_async._model.operations import Variable
 from neptune_async._model.values import Content
 from neptune_async._storage.points import Points, expanded
 from neptune_async._transfer.experiment_contents import Held
+from neptune_async._transfer.exported_files import Contents, beside
 from neptune_async._transfer.names import digest_name
 from neptune_async._transfer.neptune_export import EPOCH, METADATA, MICROS, SCHEMA
 from neptune_async._transfer.outputs import finish, new_file, unfinished
 from neptune_async._transfer.parquet import is_utf8, no_utf8
 from neptune_async._transfer.texts import text_of
+from neptune_async.files import FileReference
 
 PART_BYTES = 50 * 2**20
 """Bytes after which a part ends, as the exporter has it."""
@@ -38,14 +41,17 @@ _EMPTY = 'series without points have no row'
 
 
 class ExportWriter:
-    """Writes experiments as runs of one project.
+    """Writes experiments as runs of one project, and their files to the folder beside.
 
+    :param contents: of the files.
     :ivar notes: points that are not quite as they were, by what is to be said of them.
     :ivar missing: what is not there, likewise.
     """
 
-    def __init__(self, folder: Path, project: str) -> None:
+    def __init__(self, folder: Path, project: str, contents: Contents) -> None:
         self._folder = folder / digest_name(project)
+        self._files = beside(folder) / digest_name(project)
+        self._contents = contents
         self._project = project
         self.notes: Counter[str] = Counter()
         self.missing: Counter[str] = Counter()
@@ -107,7 +113,7 @@ class ExportWriter:
             if variable.content not in ('float', 'str'):
                 contents[variable.path] = variable.content
             for piece in held.pieces:
-                yield self._series(experiment, variable.path, piece)
+                yield self._series(experiment, variable, piece)
             if not any(map(len, held.pieces)):
                 self.missing[_EMPTY] += 1
             return
@@ -123,9 +129,20 @@ class ExportWriter:
             return
         if not is_plain:
             contents[variable.path] = variable.content
-        yield _table(variable.path, kind, {column: [value]}, 1)
+        columns: dict[str, Sequence[Any]] = {column: [value]}
+        if isinstance(held.value, FileReference):
+            kind = 'file'
+            columns['file_value'] = [self._file(experiment, variable.path, held.value)]
+        yield _table(variable.path, kind, columns, 1)
 
-    def _series(self, experiment: str, path: str, points: Points) -> Any:
+    def _file(self, experiment: str, path: str, file: FileReference) -> dict[str, str]:
+        """Write a file, and return where it is below the folder for those of the project."""
+        run = digest_name(experiment)
+        name = self._contents.write(experiment, path, file, self._files / run)
+        return {'path': f'{run}/{name}'}
+
+    def _series(self, experiment: str, variable: Variable, points: Points) -> Any:
+        path = variable.path
         steps = [*map(_micros, expanded(points.steps))]
         times = [*map(_millis, points.times)]
         kept = [
@@ -148,7 +165,16 @@ class ExportWriter:
             'timestamp': [times[i] for i in kept],
             'float_value' if is_float else 'string_value': values,
         }
-        return _table(path, 'float_series' if is_float else 'string_series', columns, len(kept))
+        kind = 'float_series' if is_float else 'string_series'
+        if variable.content == 'file':
+            kind = 'file_series'
+            files = (points.values[i] for i in kept)
+            columns['file_value'] = [
+                self._file(experiment, path, file)
+                for file in files
+                if isinstance(file, FileReference)
+            ]
+        return _table(path, kind, columns, len(kept))
 
 
 def _write_part(

@@ -1,4 +1,5 @@
-"""TensorBoard's event files: scalars and texts, in TensorBoard's own protocol.
+"""TensorBoard's event files: scalars and texts, in TensorBoard's own protocol; histograms and
+images are written only.
 
 A folder that has event files is a run, its path below the log folder the
 experiment's name. A tag is a variable's path. All points are read, none is sampled.
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,15 +32,17 @@ from tensorboard.plugins.text import metadata as texts
 from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 from tensorboard.util import tensor_util
 
+from neptune_async._media.dimensions import dimensions
 from neptune_async._model.values import MAX_STEP
 from neptune_async._storage.points import expanded
 from neptune_async._transfer.experiment_contents import Held
+from neptune_async._transfer.exported_files import Contents
 from neptune_async._transfer.importing import Rows, Skipped, in_batches
 from neptune_async._transfer.names import folder_below
 from neptune_async._transfer.outputs import output
 from neptune_async._transfer.row_operations import Draft
 from neptune_async.exceptions import StorageFormatError
-from neptune_async.files import Histogram
+from neptune_async.files import FileReference, Histogram
 
 _FIRST_BYTES = 32
 """Bytes at the beginning of a file that tell it from others: the time at which it was begun is
@@ -48,6 +51,7 @@ among them.
 _RECORD_HEAD = struct.Struct('<QI')
 """A record's length and the checksum of that; behind the record is a checksum of 4 bytes."""
 _RECORD_FRAME = _RECORD_HEAD.size + 4
+_IMAGES = ('image/png', 'image/jpeg')
 _KEPT = 'only scalars and texts are kept'
 _OF_THE_WRITER = (None, 'file_version', 'source_metadata', 'session_log')
 """What events hold that says nothing but that a file, or a session, was begun or saved."""
@@ -275,17 +279,37 @@ def _decoded(text: bytes) -> str:
 # ── Writing ──────────────────────────────────────────────────────────────────
 
 
+_LARGEST_IMAGE = 2**26
+"""Bytes of an image that is written: TensorBoard has all that it shows in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    width: int
+    height: int
+    content: bytes
+
+
+_METADATA = {
+    kind: plugin.create_summary_metadata('', '')
+    for kind, plugin in ((float, scalars), (str, texts), (Histogram, histograms), (_Image, images))
+}
+
+
 class EventWriter:
-    """Writes series of floats, texts and histograms, each experiment to a folder of its name.
+    """Writes series of floats, texts and histograms, and images, each experiment to a folder of its
+    name.
 
     A float is written as float64, which TensorBoard reads as well as float32.
 
+    :param contents: of the files that are images.
     :ivar notes: points that are not quite as they were, by what is to be said of them.
     :ivar missing: variables that TensorBoard has nothing for, likewise.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, contents: Contents) -> None:
         self._folder = folder
+        self._contents = contents
         self.notes: Counter[str] = Counter()
         self.missing: Counter[str] = Counter()
 
@@ -296,40 +320,60 @@ class EventWriter:
         self.notes['names that no folder can have became others'] += not is_named_so
         folder.mkdir(parents=True, exist_ok=True)
         with output(folder / 'events.out.tfevents.neptune_async') as file:
-            self._write(file, holdings)
+            self._write(file, experiment, holdings)
 
-    def _write(self, file: BinaryIO, holdings: Iterable[Held]) -> None:
+    def _write(self, file: BinaryIO, experiment: str, holdings: Iterable[Held]) -> None:
         writer = RecordWriter(file)
         # The time is what tells the file from others.
         version = event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2')
         writer.write(version.SerializeToString())
         for held in holdings:
-            variable = held.variable
-            if variable.content == 'file':
-                continue  # whoever reads them says that their content is left out
-            if variable.container != 'series' or variable.content == 'datetime':
-                kind = f'{variable.container}s' if variable.container != 'series' else 'datetimes'
-                self.missing[f'{kind} have no form in TensorBoard'] += 1
-            else:
-                for event in self._events(held):
-                    writer.write(event.SerializeToString())
+            for event in self._events(experiment, held, version.wall_time):
+                writer.write(event.SerializeToString())
 
-    def _events(self, held: Held) -> Iterator[Any]:
-        plugins = {'float': scalars, 'histogram': histograms}
-        metadata = plugins.get(held.variable.content, texts).create_summary_metadata('', '')
-        for piece in held.pieces:
-            columns = (expanded(piece.steps), piece.times, piece.values)
-            for step, when, value in zip(*columns, strict=True):
-                whole = round(step)
-                if abs(whole) >= 2**63:
-                    self.missing['points have a step beyond 64 bits'] += 1
+    def _events(self, experiment: str, held: Held, now: float) -> Iterator[Any]:
+        variable = held.variable
+        if isinstance(held.value, FileReference):
+            points: Iterable[tuple[float, float, Any]] = [(0.0, now, held.value)]
+        elif variable.container != 'series' or variable.content == 'datetime':
+            kind = f'{variable.container}s' if variable.container != 'series' else 'datetimes'
+            self.missing[f'{kind} have no form in TensorBoard'] += 1
+            return
+        else:
+            columns = ((expanded(piece.steps), piece.times, piece.values) for piece in held.pieces)
+            points = chain.from_iterable(zip(*each, strict=True) for each in columns)
+        for step, when, value in points:
+            whole = round(step)
+            if abs(whole) >= 2**63:
+                self.missing['points have a step beyond 64 bits'] += 1
+                continue
+            shown = value
+            if isinstance(value, FileReference):
+                shown = self._image(experiment, variable.path, value)
+                if shown is None:
                     continue
-                self.notes['steps were rounded to whole numbers'] += whole != step
-                event = event_pb2.Event(wall_time=when, step=whole)
-                event.summary.value.add(
-                    tag=held.variable.path, tensor=_tensor(value), metadata=metadata
-                )
-                yield event
+                self.notes['images of no series are at step 0'] += variable.container == 'atom'
+            self.notes['steps were rounded to whole numbers'] += whole != step
+            event = event_pb2.Event(wall_time=when, step=whole)
+            event.summary.value.add(
+                tag=variable.path, tensor=_tensor(shown), metadata=_METADATA[type(shown)]
+            )
+            yield event
+
+    def _image(self, experiment: str, path: str, file: FileReference) -> _Image | None:
+        """Return a file that is an image; None of others, which are counted."""
+        is_image = file.media_type.partition(';')[0].strip().lower() in _IMAGES
+        if is_image and file.size <= _LARGEST_IMAGE:
+            content = self._contents.read(experiment, path, file)
+            if content is None:
+                return None
+            if size := dimensions(content):
+                return _Image(*size, content)
+        self.missing[
+            'files have no form in TensorBoard but PNG and JPEG of up to 64 MiB; '
+            'neptune-async files writes them'
+        ] += 1
+        return None
 
 
 def _tensor(value: Any) -> Any:
@@ -348,8 +392,9 @@ def _tensor(value: Any) -> Any:
             ),
             double_val=[number for row in rows for number in row],
         )
-    shape = tensor_shape_pb2.TensorShapeProto(dim=[{'size': 1}])
-    encoded = value.encode('utf-8', 'surrogatepass')
-    return tensor_pb2.TensorProto(
-        dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=[encoded]
-    )
+    if isinstance(value, _Image):
+        parts = [b'%d' % value.width, b'%d' % value.height, value.content]
+    else:
+        parts = [value.encode('utf-8', 'surrogatepass')]
+    shape = tensor_shape_pb2.TensorShapeProto(dim=[{'size': len(parts)}])
+    return tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_shape=shape, string_val=parts)

@@ -14,6 +14,7 @@ from neptune_async._engine.store import opened
 from neptune_async._storage.base import ExperimentSummary
 from neptune_async._transfer import files
 from neptune_async._transfer.experiment_contents import Held, holdings
+from neptune_async._transfer.exported_files import Contents, beside, files_in
 from neptune_async._transfer.long_rows import Row, rows_of
 from neptune_async._transfer.outputs import is_stream, output
 from neptune_async.cli.exit_codes import FAILED, OK, complain, told_when_interrupted
@@ -27,7 +28,7 @@ from neptune_async.cli.options import (
 )
 from neptune_async.cli.output import list_reasons, progress
 
-Contents: TypeAlias = Iterator[tuple[ExperimentSummary, Iterator[Held]]]
+Experiments: TypeAlias = Iterator[tuple[ExperimentSummary, Iterator[Held]]]
 
 _FILES = ('jsonl', 'csv', 'parquet')
 """Formats that are one file."""
@@ -85,8 +86,9 @@ def export_verb(
 ) -> int:
     """Write experiments to files: those of each NAME, which may be a glob, or all.
 
-    What is written is there once it is whole. What a format cannot hold, and what is damaged, is
-    counted on stderr, and the exit code is 1 then.
+    What is written is there once it is whole. The files that experiments refer to go to a folder
+    beside it, OUT.files, but for those of TensorBoard, which has images in its own. What a format
+    cannot hold, and what is damaged, is counted on stderr, and the exit code is 1 then.
     """
     if out is None and form not in _TEXTS:
         raise click.UsageError(f'--format {form} needs --out: the file or folder to make')
@@ -98,19 +100,21 @@ def export_verb(
         experiments = store.call(satisfying, query, experiments)
         with progress('experiments', len(experiments)) as on_experiment:
             unreadable: Counter[str] = Counter()
-            found = _with_files_counted(holdings(store, experiments, unreadable), unreadable)
-            contents = _told(found, on_experiment)
+            contents = Contents(store)
+            found = _told(holdings(store, experiments, unreadable), on_experiment)
             try:
                 if form in _FOLDERS:
-                    missing = _write_folder(form, contents, out, project)
+                    missing = _write_folder(form, found, contents, out, project)
                 else:
-                    missing = _write_file(form, contents, out)
+                    folder = None if is_stream(out) else beside(out)
+                    found = _with_files_written(found, contents, folder)
+                    missing = _write_file(form, found, out)
             except BrokenPipeError:
                 raise
             except OSError as error:
                 complain(f'{_shown(out)} cannot be written: {error.strerror or error}')
                 return FAILED
-        missing += unreadable
+        missing += unreadable + contents.missing
         list_reasons('not written', missing)
         return FAILED if missing.total() else OK
 
@@ -139,29 +143,33 @@ def _left_by_export(form: str, out: Path) -> str:
     return f'nothing was written to {out}; the same command begins anew'
 
 
-def _told(contents: Contents, on_experiment: Callable[[int], object]) -> Contents:
-    for experiment, held in contents:
+def _told(found: Experiments, on_experiment: Callable[[int], object]) -> Experiments:
+    for experiment, held in found:
         yield experiment, held
         on_experiment(1)
 
 
-def _with_files_counted(contents: Contents, missing: Counter[str]) -> Contents:
-    """Count the files, whose content no format has."""
+def _with_files_written(found: Experiments, contents: Contents, folder: Path | None) -> Experiments:
+    """Write the files that variables refer to.
 
-    def counted(name: str, held: Iterable[Held]) -> Iterator[Held]:
+    :param folder: to write to; None if there is no place beside a stream: they are counted.
+    """
+
+    def writing(name: str, held: Iterable[Held]) -> Iterator[Held]:
         for one in held:
-            if one.variable.content == 'file':
-                series = one.variable.container == 'series'
-                count = sum(map(len, one.pieces)) if series else 1
-                missing[f'the content of files of {name}; neptune-async files writes it'] += count
+            if folder is None:
+                contents.leave_out(name, sum(1 for _ in files_in(one)))
+            else:
+                for file in files_in(one):
+                    contents.write(name, one.variable.path, file, folder)
             yield one
 
-    for experiment, held in contents:
-        yield experiment, counted(experiment.name, held)
+    for experiment, held in found:
+        yield experiment, writing(experiment.name, held)
 
 
-def _write_file(form: str, contents: Contents, out: Path) -> Counter[str]:
-    rows = (row for experiment, held in contents for row in rows_of(experiment.name, held))
+def _write_file(form: str, found: Experiments, out: Path) -> Counter[str]:
+    rows = (row for experiment, held in found for row in rows_of(experiment.name, held))
     with needing('arrow'), output(out) as file:
         return _writer(form)(rows, file)
 
@@ -174,17 +182,19 @@ def _writer(form: str) -> Callable[[Iterable[Row], BinaryIO], Counter[str]]:
     return files.write_csv if form == 'csv' else files.write_jsonl
 
 
-def _write_folder(form: str, contents: Contents, out: Path, project: str) -> Counter[str]:
+def _write_folder(
+    form: str, found: Experiments, contents: Contents, out: Path, project: str
+) -> Counter[str]:
     writer: ExperimentWriter
     if form == 'tensorboard':
         with needing('tensorboard'):
             from neptune_async._transfer.tensorboard import EventWriter
-        writer = EventWriter(out)
+        writer = EventWriter(out, contents)
     else:
         with needing('arrow'):
             from neptune_async._transfer.neptune_export_writing import ExportWriter
-        writer = ExportWriter(out, project)
-    for experiment, held in contents:
+        writer = ExportWriter(out, project, contents)
+    for experiment, held in found:
         writer.write(experiment.name, held)
     list_reasons('as near as can be', writer.notes)
     return writer.missing

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from neptune_async import Atom, Experiment, Series, list_experiments
+from neptune_async._engine.store import Store
+from neptune_async._transfer.exported_files import Contents
 from neptune_async.variable import Namespace
+
+NO_FILES = Contents(cast(Store, None))
+"""For writers that meet no file."""
 
 
 def contents(storage: Path) -> dict[str, dict[str, Any]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util import tensor_util
 
-from neptune_async import Experiment, File, Histogram
+from neptune_async import Experiment, File
 
 from .conftest import CommandLine
 
@@ -82,40 +80,3 @@ def test_what_is_not_there_is_told(run: CommandLine) -> None:
     none = run('files', 'digits-1')
     assert (none.code, none.out) == (0, '')
     assert 'has no files there' in none.err
-
-
-@pytest.mark.parametrize('form', ['csv', 'jsonl', 'parquet', 'neptune-export'])
-def test_an_export_says_what_files_it_leaves_out_and_keeps_histograms(
-    run: CommandLine, form: str
-) -> None:
-    histogram = Histogram(counts=[1, 2.5], edges=[-0.0, 0.1, 2])
-    with Experiment('kept', storage=run.folder / 'kept.db', echo=False) as exp:
-        exp['files'].extend([File(b'1'), File(b'2')])
-        exp['atom'].assign(File(b'3'))
-        exp['weights'].log(histogram)
-    out = 'out' if form == 'neptune-export' else f'out.{form}'
-    exported = run('export', 'kept', '--storage', 'kept.db', '--format', form, '--out', out)
-    assert exported.code == 1
-    assert '3  the content of files of kept; neptune-async files writes it' in exported.err
-    kind = 'neptune-export' if form == 'neptune-export' else 'file'
-    imported = run('import', kind, out, '--storage', 'back.db')
-    assert 'the content of a file is in no such table; sync copies files' in imported.err
-    with Experiment('kept', storage=run.folder / 'back.db', mode='read', echo=False) as exp:
-        assert exp['weights'].all() == [histogram]
-        assert not exp['atom'].exists()
-
-
-def test_tensorboard_shows_histograms(run: CommandLine) -> None:
-    with Experiment('kept', storage=run.folder / 'kept.db', echo=False) as exp:
-        exp['weights'].log(Histogram(counts=[1, 2], edges=[0, 0.5, 2]), step=7)
-        exp['model'].log(File(b'1'))
-    run('export', 'kept', '--storage', 'kept.db', '--format', 'tensorboard', '--out', 'out')
-    events = EventAccumulator(str(run.folder / 'out' / 'kept'))
-    events.Reload()
-    metadata = events.SummaryMetadata('weights')
-    assert metadata.plugin_data.plugin_name == 'histograms'
-    (event,) = events.Tensors('weights')
-    assert event.step == 7
-    shown = tensor_util.make_ndarray(event.tensor_proto)
-    assert shown.tolist() == [[0, 0.5, 1], [0.5, 2, 2]]
-    assert events.Tags()['tensors'] == ['weights']

@@ -13,6 +13,7 @@ import pytest
 from neptune_async import Experiment
 
 from .conftest import COMMAND, CommandLine
+from .contents import NO_FILES
 from .test_round_trips import fill, write_all
 
 COMMANDS = {
@@ -159,7 +160,7 @@ def test_ctrl_c_between_the_old_parts_and_the_new_leaves_the_new(
     monkeypatch.setattr(neptune_export_writing, '_GROUP_ROWS', 1)
     monkeypatch.setattr(neptune_export_writing, 'PART_BYTES', 5)
     fill(tmp_path / 'x.db', {'EXP-1': dict.fromkeys('abc', ('atom', 1))})
-    writer = ExportWriter(tmp_path / 'export', 'ws/proj')
+    writer = ExportWriter(tmp_path / 'export', 'ws/proj', NO_FILES)
     write_all(tmp_path / 'x.db', writer.write)
     with Experiment('EXP-1', storage=tmp_path / 'x.db', echo=False) as exp:
         exp['a'].assign(2)

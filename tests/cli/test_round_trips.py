@@ -31,7 +31,7 @@ from neptune_async._transfer.neptune_export_writing import ExportWriter
 from neptune_async._transfer.tensorboard import EventWriter
 
 from .conftest import CommandLine
-from .contents import contents
+from .contents import NO_FILES, contents
 
 # Parquet has no form for lone surrogates, and csv of Python 3.10 reads no NUL.
 ANY_TEXT = st.text(st.characters(exclude_characters='\0' if sys.version_info < (3, 11) else ''))
@@ -162,7 +162,7 @@ def test_neptunes_form_reads_the_same(fresh: Callable[[], Path], wanted: Any) ->
     fill(folder / 'from.db', filled)
     if not filled:
         return
-    writer = ExportWriter(folder / 'export', 'ws/proj')
+    writer = ExportWriter(folder / 'export', 'ws/proj', NO_FILES)
     write_all(folder / 'from.db', writer.write)
     assert not writer.notes.total() and not writer.missing.total()
 
@@ -201,7 +201,7 @@ POINTS = st.one_of(
 def test_event_files_read_the_same(fresh: Callable[[], Path], variables: Any) -> None:
     folder = fresh()
     fill(folder / 'from.db', {'a': variables, 'b/c': variables})
-    writer = EventWriter(folder / 'runs')
+    writer = EventWriter(folder / 'runs', NO_FILES)
     write_all(folder / 'from.db', writer.write)
     assert not writer.notes.total() and not writer.missing.total()
 
@@ -320,7 +320,7 @@ def test_an_export_in_several_parts_replaces_one_in_more(
     fresh: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fresh()
-    writer = ExportWriter(folder / 'export', 'ws/proj')
+    writer = ExportWriter(folder / 'export', 'ws/proj', NO_FILES)
     monkeypatch.setattr(neptune_export_writing, '_GROUP_ROWS', 1)
     monkeypatch.setattr(neptune_export_writing, 'PART_BYTES', 5)  # one more than it begins with
     for paths in ('abc', 'de'):
@@ -340,10 +340,10 @@ def test_an_experiment_of_the_longest_name_is_exported(
 ) -> None:
     folder = fresh()
     fill(folder / 'from.db', {name: {'x': ('series', [(0, 1.0, 0.5)])}})
-    write_all(folder / 'from.db', ExportWriter(folder / 'export', 'p' * 256).write)
+    write_all(folder / 'from.db', ExportWriter(folder / 'export', 'p' * 256, NO_FILES).write)
     (file,) = neptune_export.find_files(folder / 'export')
     assert [run.id for run in file.runs] == [name]
-    events = EventWriter(folder / 'runs')
+    events = EventWriter(folder / 'runs', NO_FILES)
     write_all(folder / 'from.db', events.write)
     assert len(tensorboard.find_files(folder / 'runs')) == 1
     assert +events.notes == {'names that no folder can have became others': 1}
@@ -473,7 +473,7 @@ def test_a_series_without_points_is_kept(form: str, fresh: Callable[[], Path]) -
         exp.rewind(-1)
     long_round_trip(form, folder, {'without variables': {}})
     assert [*contents(folder / 'to.db')['a']] == ['texts', 'x']
-    writer = ExportWriter(folder / 'export', 'ws/proj')
+    writer = ExportWriter(folder / 'export', 'ws/proj', NO_FILES)
     write_all(folder / 'to.db', writer.write)
     assert writer.missing.total() == 2
 
