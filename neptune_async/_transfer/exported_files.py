@@ -16,7 +16,7 @@ from neptune_async._engine.reading import stored_files
 from neptune_async._engine.store import Store
 from neptune_async._storage.base import Storage
 from neptune_async._transfer.experiment_contents import Held
-from neptune_async.exceptions import StorageFormatError
+from neptune_async.exceptions import StorageFormatError, UnreadableFileError
 from neptune_async.files import FileReference
 
 _LONGEST = 150
@@ -59,6 +59,8 @@ class Contents:
                 self._written.add(to)
             except StorageFormatError as error:
                 self._count(experiment, path, error)
+            except OSError as error:
+                raise UnreadableFileError(f'{folder} cannot be written: {error}') from error
         return name
 
     def read(self, experiment: str, path: str, file: FileReference) -> bytes | None:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TextIO
 
 from neptune_async._model.dates import date_of
 from neptune_async._model.values import MAX_BYTES, Content
+from neptune_async._transfer.exported_files import beside
 from neptune_async._transfer.importing import Rows, Skipped, content_digest
 from neptune_async._transfer.long_rows import COLUMNS, Row, batches
 from neptune_async._transfer.texts import from_jsonable, json_members, jsonable, text_of, value_of
@@ -52,10 +53,14 @@ def write_jsonl(rows: Iterable[Row], file: BinaryIO) -> Counter[str]:
 
 
 class JsonLines:
-    """A file of JSON lines."""
+    """A file of JSON lines.
 
-    def __init__(self, path: Path) -> None:
+    :param files: the folder of the files that it refers to; without it, the one beside it.
+    """
+
+    def __init__(self, path: Path, files: Path | None = None) -> None:
         self._path = path
+        self._files = files or beside(path)
 
     @cached_property
     def identity(self) -> bytes:
@@ -64,7 +69,7 @@ class JsonLines:
 
     def read(self) -> Iterator[Rows[str] | Skipped]:
         """Yield its rows in batches."""
-        return batches(self._rows(), from_jsonable)
+        return batches(self._rows(), from_jsonable, self._files)
 
     def _rows(self) -> Iterator[Row | Skipped]:
         with self._path.open('rb') as file:
@@ -126,11 +131,13 @@ def plain_value(row: Row) -> str:
 class Csv:
     """A file of comma-separated values.
 
+    :param files: as for ``JsonLines``.
     :raises StorageFormatError: its first line does not name the columns.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Path | None = None) -> None:
         self._path = path
+        self._files = files or beside(path)
         try:
             with path.open(encoding=_BYTES, newline='') as file:
                 header = next(csv.reader(_lines(file, set())), [])
@@ -150,7 +157,7 @@ class Csv:
 
     def read(self) -> Iterator[Rows[str] | Skipped]:
         """Yield its rows in batches."""
-        return batches(self._rows(), plain_value_of)
+        return batches(self._rows(), plain_value_of, self._files)
 
     def _rows(self) -> Iterator[Row | Skipped]:
         limit = csv.field_size_limit(4 * MAX_BYTES)

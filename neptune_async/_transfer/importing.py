@@ -23,8 +23,10 @@ from neptune_async._engine.store import Store
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.paths import checked_name, namespaces_of
 from neptune_async._storage.base import ExperimentRecord
+from neptune_async._transfer.imported_files import FileBeside, FileKeeper
 from neptune_async._transfer.row_operations import Draft
 from neptune_async.exceptions import InvalidNameError, StorageError, StorageFormatError
+from neptune_async.files import FileReference
 
 BATCH_ROWS = 2**15
 """Rows that are stored at a time, at most: what is lost by a kill is read again."""
@@ -142,6 +144,7 @@ class Importer(Generic[Run]):
         self._on_rows = on_rows
         self._created_of = created_of
         self._draw = VariableIds().draw
+        self._files = FileKeeper(store)
         self._known_of: tuple[int, dict[str, Variable]] = (0, {})
         self._refused: dict[Run, str] = {}
         self._touched: set[int] = set()
@@ -234,15 +237,23 @@ class Importer(Generic[Run]):
         target.seen += rows.count
         if skip:
             # Only to tell what was refused: each time, since it still is not there.
-            draft = self._draft(rows, target.experiment, 0, skip)
+            draft = self._draft(rows, target.experiment, 0, skip, self._files.find)
             self.report.known += skip - self._absent(draft)
         if skip < rows.count:
-            draft = self._draft(rows, target.experiment, skip, rows.count)
+            draft = self._draft(rows, target.experiment, skip, rows.count, self._files.keep)
             self._store_draft(file, draft, target)
             self.report.stored += rows.count - skip - self._absent(draft)
 
-    def _draft(self, rows: Rows[Run], experiment: ExperimentRecord, start: int, stop: int) -> Draft:
-        draft = Draft(experiment.id, experiment.name, self._variables(experiment), self._draw)
+    def _draft(
+        self,
+        rows: Rows[Run],
+        experiment: ExperimentRecord,
+        start: int,
+        stop: int,
+        keep: Callable[[FileBeside], FileReference],
+    ) -> Draft:
+        known = self._variables(experiment)
+        draft = Draft(experiment.id, experiment.name, known, self._draw, keep)
         rows.fill(draft, start, stop)
         return draft
 

@@ -7,7 +7,7 @@ experiment its name
 path       of the variable; absent in the one row of an experiment that has none
 container  ``atom``, ``set`` or ``series``
 content    the type of the value, or of each: ``bool``, ``int``, ``float``,
-           ``str``, ``datetime``, ``none`` or ``list``
+           ``str``, ``datetime``, ``none``, ``list``, ``file`` or ``histogram``
 step       of a point; absent in the one row of a series that has none
 timestamp  of a point: seconds since the epoch
 value      in the form of the file; see ``neptune_async._transfer.texts``
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from neptune_async._model.operations import Container
@@ -35,8 +36,11 @@ from neptune_async._model.values import (
 )
 from neptune_async._storage.points import expanded
 from neptune_async._transfer.experiment_contents import Held
+from neptune_async._transfer.exported_files import name_in_folder
+from neptune_async._transfer.imported_files import FileBeside
 from neptune_async._transfer.importing import Rows, Skipped, in_batches
 from neptune_async._transfer.row_operations import NO_TIME, Draft
+from neptune_async.files import FileReference
 
 
 class Row(NamedTuple):
@@ -97,17 +101,28 @@ def rows_of(experiment: str, holdings: Iterable[Held]) -> Iterator[Row]:
         yield Row(experiment)
 
 
-def batches(rows: Iterable[Row | Skipped], decode: Decode) -> Iterator[Rows[str] | Skipped]:
+def batches(
+    rows: Iterable[Row | Skipped], decode: Decode, folder: Path
+) -> Iterator[Rows[str] | Skipped]:
     """Yield rows of one experiment that follow each other, a batch at most.
 
     :param decode: makes a value of what a file has, given its content.
+    :param folder: has the files that rows refer to.
     """
+    located = partial(_located, decode, folder)
     for batch in in_batches(rows, attrgetter('experiment')):
         if isinstance(batch, Skipped):
             yield batch
             continue
         kinds = Counter(str(row.container) for row in batch if row.container)
-        yield Rows(batch[0].experiment, len(batch), kinds, partial(_fill, batch, decode))
+        yield Rows(batch[0].experiment, len(batch), kinds, partial(_fill, batch, located))
+
+
+def _located(decode: Decode, folder: Path, content: Content, stored: Any) -> Any:
+    value = decode(content, stored)
+    if isinstance(value, FileReference):
+        return FileBeside(folder, name_in_folder(value), value)
+    return value
 
 
 def _fill(batch: list[Row], decode: Decode, draft: Draft, start: int, stop: int) -> None:
@@ -133,9 +148,11 @@ def _fill_one(row: Row, decode: Decode, draft: Draft) -> None:
         return
     container, content = cast('tuple[Container, Content]', (row.container, row.content))
     if container == 'atom':
-        value = atom_value(decode(content, row.value))
-        if content_of(value) != content:
-            raise ValueError(f'it is of {content_of(value)}')
+        value = decode(content, row.value)
+        if not isinstance(value, FileBeside):
+            value = atom_value(value)
+        if (found := _content_of(value)) != content:
+            raise ValueError(f'it is of {found}')
         draft.assign(path, value)
     elif container == 'set':
         draft.add(path, content, [decode(content, member) for member in row.value or ()])
@@ -146,6 +163,10 @@ def _fill_one(row: Row, decode: Decode, draft: Draft) -> None:
     else:
         value = decode(content, row.value)
         draft.point(path, content, checked_step(row.step), _time(row), value)
+
+
+def _content_of(value: Any) -> Content:
+    return 'file' if isinstance(value, FileBeside) else content_of(value)
 
 
 def _fill_floats(rows: list[Row], decode: Decode, draft: Draft) -> None:

@@ -11,18 +11,23 @@ float, int, string, bool, datetime     Atom of that type; without a value, of No
 string_set                             Set of str
 float_series                           Series of float; no value is NaN
 string_series                          Series of str
-file                                   Atom of str: the path of the file
-file_series                            Series of str: the paths of the files
+file, artifact                         Atom of file; of str, the path of the file, if there is
+                                       no folder of files
+file_set                               the same, of the one archive that is in its folder
+file_series                            Series of file; likewise
 histogram_series                       Series of str: JSON ``{"type": ..., "edges":
                                        [...], "values": [...]}``
 ====================================== ==========================================
+
+Files are in a folder beside that for data, below one for their project: ``file_value`` says where.
 
 A step is a decimal of six places, and reads back as the float nearest to it.
 
 What the schema has no type for is written as a string, and the file's metadata
 ``neptune_async`` says of which path it is what: JSON, path to content. Who does not
-know it reads the text, and we read back what was there. Steps are rounded to six
-places, timestamps to milliseconds, and that is counted.
+know it reads the text, and we read back what was there. A file has what refers to it
+as a string, too. Steps are rounded to six places, timestamps to milliseconds, and that
+is counted.
 """
 
 from __future__ import annotations
@@ -47,11 +52,15 @@ import pyarrow.parquet as pq
 
 from neptune_async._model.operations import AUTOMATIC_STEP
 from neptune_async._model.values import CONTENT_TYPES, Content
+from neptune_async._transfer.exported_files import beside
+from neptune_async._transfer.imported_files import FileBeside, Refused
 from neptune_async._transfer.importing import BATCH_ROWS, Rows, Skipped, content_digest
+from neptune_async._transfer.names import digest_name
 from neptune_async._transfer.parquet import readable
 from neptune_async._transfer.row_operations import NO_TIME, Draft
 from neptune_async._transfer.texts import value_of
 from neptune_async.exceptions import StorageFormatError
+from neptune_async.files import FileReference
 
 SCHEMA = pa.schema(
     [
@@ -81,6 +90,8 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA = b'neptune_async'
+_FILES_OF = {'data': 'files', 'model_data': 'model_files'}
+"""What the exporter calls the folder of files, by that of data."""
 _CREATION_TIME = 'sys/creation_time'
 MICROS = 1_000_000
 """In how many parts a step is divided: six decimal places."""
@@ -94,14 +105,27 @@ class Run(NamedTuple):
     id: str
 
 
-def find_files(folder: Path) -> list[ExportFile]:
+def find_files(folder: Path, files: Path | None = None) -> list[ExportFile]:
     """Return the files below a folder, each run's in the order in which they were written.
 
     A file that is still being written is ``.parquet.tmp``, and is left out.
 
+    :param files: the folder of the files that runs refer to, which have no rows of their own.
     :raises StorageFormatError: one of them is of another form.
     """
-    return [ExportFile(path) for path in sorted(folder.rglob('*.parquet'), key=_place)]
+    kept = files and files.resolve()
+    found = sorted(folder.rglob('*.parquet'), key=_place)
+    return [ExportFile(path, files) for path in found if kept not in path.resolve().parents]
+
+
+def folder_of_files(folder: Path) -> Path | None:
+    """Return the folder of files that belongs to one of data, as it is named by ``export``, or by
+    the exporter; None if there is none.
+    """
+    whole = folder.absolute()
+    siblings = [whole.with_name(_FILES_OF[whole.name])] if whole.name in _FILES_OF else []
+    candidates = [beside(folder), *siblings, folder / 'files']
+    return next((path for path in candidates if path.is_dir()), None)
 
 
 def grouped(files: Sequence[ExportFile]) -> list[list[ExportFile]]:
@@ -141,11 +165,13 @@ def _place(path: Path) -> tuple[Path, str, int]:
 class ExportFile:
     """One file. Its identity is its content, so that it may be moved, and copies of it count once.
 
+    :param files: the folder of the files that runs refer to; None if there is none.
     :raises StorageFormatError: it is no file of the exporter.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Path | None = None) -> None:
         self._path = path
+        self._files = files
         with readable(path), pq.ParquetFile(path) as file:
             self.row_count: int = file.metadata.num_rows
             missing = {*SCHEMA.names} - {*file.schema_arrow.names}
@@ -235,7 +261,7 @@ class ExportFile:
             Run(table['project_id'][0].as_py(), table['run_id'][0].as_py()),
             table.num_rows,
             {count['values']: count['counts'] for count in counts},
-            partial(_fill, table, self._contents),
+            partial(_fill, table, self._contents, self._files),
         )
 
 
@@ -282,13 +308,22 @@ def _nearest(column: Any, kind: Any) -> Any:
 # ── Rows to operations ───────────────────────────────────────────────────────
 
 
-def _fill(table: Any, contents: Mapping[str, Content], draft: Draft, start: int, stop: int) -> None:
+def _fill(
+    table: Any,
+    contents: Mapping[str, Content],
+    files: Path | None,
+    draft: Draft,
+    start: int,
+    stop: int,
+) -> None:
     part = table.slice(start, stop - start)
     kinds = _kinds(part)
     for kind in pc.unique(kinds).to_pylist():
         rows = part.filter(pc.equal(kinds, kind)).combine_chunks()
         fill = _FILLS.get(kind)
-        if fill is None:
+        if kind in _FILES:
+            _fill_files(rows, contents, files, draft)
+        elif fill is None:
             for path in rows['attribute_path'].to_pylist():
                 draft.refuse(path, f'attributes of type {kind!r} are not known')
         else:
@@ -349,9 +384,38 @@ def _sets(rows: Any, contents: Mapping[str, Content], draft: Draft) -> None:
         draft.add(path, content, [_read(content, member) for member in members or ()])
 
 
-def _files(rows: Any, _contents: Mapping[str, Content], draft: Draft) -> None:
-    for path, value in zip(_paths(rows), rows['file_value'].to_pylist(), strict=True):
-        draft.assign(path, value and value['path'])
+def _fill_files(
+    rows: Any, contents: Mapping[str, Content], files: Path | None, draft: Draft
+) -> None:
+    kind = rows['attribute_type'][0].as_py()
+    steps, times = _steps(rows, draft), _times(rows)
+    columns = (rows[name].to_pylist() for name in ('file_value', 'string_value', 'project_id'))
+    for path, step, time, value, text, project in zip(
+        _paths(rows), steps, times, *columns, strict=True
+    ):
+        place = value and value['path']
+        expected = _read('file', text) if contents.get(path) == 'file' and text else None
+        if place is None:
+            draft.refuse(path, 'its file was not exported')
+            continue
+        if not isinstance(expected, (FileReference, type(None))):
+            draft.refuse(path, f'it refers to no file: {expected!r:.80}')
+            continue
+        file: FileBeside | str = place
+        if files is None:
+            draft.note(_NO_FOLDER, 1)
+        else:
+            file = FileBeside(files, f'{digest_name(str(project))}/{place}', expected)
+        try:
+            if kind == 'file_set' and isinstance(file, FileBeside):
+                file = file.only_one()
+        except Refused as error:
+            draft.refuse(path, error)
+            continue
+        if kind != 'file_series':
+            draft.assign(path, file)
+        else:
+            draft.point(path, 'str' if file is place else 'file', step, time, file)
 
 
 def _read(content: Content, text: Any) -> Any:
@@ -368,10 +432,10 @@ def _histogram(value: Mapping[str, Any]) -> str:
     return json.dumps({part: value[part] for part in ('type', 'edges', 'values')})
 
 
-def _path_of_file(value: Mapping[str, Any]) -> str:
-    return str(value['path'])
-
-
+_FILES = ('file', 'artifact', 'file_set', 'file_series')
+_NO_FOLDER = (
+    'files are kept as their paths, since there is no folder of files; name it with --files'
+)
 _FILLS: dict[str, Callable[[Any, Mapping[str, Content], Draft], None]] = {
     'float': _float_atoms,
     'int': partial(_atoms, 'int_value'),
@@ -381,8 +445,6 @@ _FILLS: dict[str, Callable[[Any, Mapping[str, Content], Draft], None]] = {
     'string_set': _sets,
     'float_series': _floats,
     'string_series': partial(_texts, 'string_value', str),
-    'file': _files,
-    'file_series': partial(_texts, 'file_value', _path_of_file),
     'histogram_series': partial(_texts, 'histogram_value', _histogram),
 }
 

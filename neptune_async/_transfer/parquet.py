@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from neptune_async._model.values import Content
+from neptune_async._transfer.exported_files import beside
 from neptune_async._transfer.files import members_of, plain_value, plain_value_of
 from neptune_async._transfer.importing import BATCH_ROWS, Rows, Skipped, content_digest
 from neptune_async._transfer.long_rows import COLUMNS, Row, batches
@@ -97,11 +98,13 @@ def no_utf8(experiment: str, path: str) -> str:
 class Parquet:
     """A Parquet file.
 
+    :param files: as for ``JsonLines``.
     :raises StorageFormatError: it is none, or has other columns.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Path | None = None) -> None:
         self._path = path
+        self._files = files or beside(path)
         with readable(path), pq.ParquetFile(path) as file:
             schema = file.schema_arrow
         for names, what, is_so in ((_TEXTS, 'texts', _is_text), (_NUMBERS, 'numbers', _is_number)):
@@ -124,7 +127,7 @@ class Parquet:
 
         :raises StorageFormatError: it is damaged from there on.
         """
-        return batches(self._rows(), _value_of)
+        return batches(self._rows(), _value_of, self._files)
 
     def _rows(self) -> Iterator[Row | Skipped]:
         number = 0

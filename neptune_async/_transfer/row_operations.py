@@ -32,15 +32,12 @@ from neptune_async._model.values import (
     encode,
     series_value,
 )
-from neptune_async.exceptions import NeptuneAsyncError
+from neptune_async._transfer.imported_files import FileBeside, Refused
+from neptune_async.exceptions import NeptuneAsyncError, StorageError
 from neptune_async.files import FileReference
 
 NO_TIME = math.nan
 """The timestamp of a point without one. It gets the timestamp of the point before it, or 0."""
-
-
-class Refused(Exception):
-    """A row cannot be stored. The message says why."""
 
 
 class Draft:
@@ -51,13 +48,19 @@ class Draft:
 
     :param known: the variables of the experiment by path. New variables are added to it.
     :param draw: returns the next id for a new variable.
+    :param keep: lets the store have a file, and returns what refers to it.
     :ivar refused: how many rows cannot be stored, by the message that says why.
     :ivar left_out: how many rows are of a kind that cannot be stored here, by kind.
     :ivar notes: how many rows are stored in another form, by the message that says so.
     """
 
     def __init__(
-        self, experiment_id: int, name: str, known: dict[str, Variable], draw: Callable[[], int]
+        self,
+        experiment_id: int,
+        name: str,
+        known: dict[str, Variable],
+        draw: Callable[[], int],
+        keep: Callable[[FileBeside], FileReference],
     ) -> None:
         self.refused: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
@@ -66,10 +69,12 @@ class Draft:
         self._name = name
         self._known = known
         self._draw = draw
+        self._keep = keep
         self._named: dict[str, Variable] = {}
         self._operations: list[Operation] = []
         self._points = array('d')
         self._texts: list[tuple[float, float, float, Any]] = []
+        self._files: dict[str, bytes | None] = {}
         self._count = 0
 
     def part(self) -> Part:
@@ -77,7 +82,7 @@ class Draft:
         creations = [CreateVariable(variable) for variable in self._named.values()]
         return Part(
             self._experiment_id, self._name, None, [*creations, *self._operations],
-            self._points, self._texts, self._count,
+            self._points, self._texts, self._count, files=self._files,
         )  # fmt: skip
 
     def floats(
@@ -106,10 +111,9 @@ class Draft:
         self._count += count
 
     def point(self, path: str, content: Content, step: float, time: float, value: Any) -> None:
-        """Append a point of a series of texts or datetimes."""
+        """Append a point of a series of anything but floats; of files, as ``FileBeside``."""
         try:
-            _require_no_file(value)
-            checked = series_value(value)
+            checked = self._file(value) or series_value(value)
             if content_of(checked) != content:
                 raise Refused(f'it holds {content_of(checked)} in a series of {content}')
             at = checked_step(step) if step == step else AUTOMATIC_STEP
@@ -117,18 +121,21 @@ class Draft:
             key = point_key(self._id(path, 'series', content), time == time)
             self._texts.append((key, at, when, checked))
             self._count += 1
+        except StorageError:
+            raise
         except (Refused, NeptuneAsyncError) as error:
             self.refuse(path, error)
 
     def assign(self, path: str, value: Any) -> None:
-        """Assign a value to an atom."""
+        """Assign a value to an atom; a file as ``FileBeside``."""
         try:
-            _require_no_file(value)
-            checked = atom_value(value)
+            checked = self._file(value) or atom_value(value)
             content = content_of(checked)
             encoded = encode(checked)
             self._operations.append(Assign(self._id(path, 'atom', content), content, encoded))
             self._count += 1
+        except StorageError:
+            raise
         except (Refused, NeptuneAsyncError) as error:
             self.refuse(path, error)
 
@@ -163,6 +170,14 @@ class Draft:
         """Count rows that need a message to the user."""
         self.notes[what] += rows
 
+    def _file(self, value: object) -> FileReference | None:
+        """Return what refers to a file, once the store has that; None if the value is none."""
+        if not isinstance(value, FileBeside):
+            return None
+        reference = self._keep(value)
+        self._files[reference.sha256] = None
+        return reference
+
     def _id_or_refusal(self, path: str, count: Callable[[str], int]) -> int | None:
         try:
             return self._id(path, 'series', 'float')
@@ -189,8 +204,3 @@ class Draft:
             kind = CONTAINERS[variable.container].__name__
             raise Refused(f'the variable at that path is of type {kind} of {variable.content}')
         return variable.id
-
-
-def _require_no_file(value: object) -> None:
-    if isinstance(value, FileReference):
-        raise Refused('the content of a file is in no such table; sync copies files')

@@ -40,27 +40,42 @@ def _prefix_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return option(function)
 
 
+def _files_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        '--files',
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help='The folder of the files that rows refer to, if it is not where it was exported to.',
+    )
+    return option(function)
+
+
 @verb('neptune-export')
 @click.argument('folder', type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_files_option
 @_prefix_option
 @json_option
 @storage_option
-def import_neptune_export(folder: Path, prefix: str, as_json: bool, storage: str | None) -> int:
-    """Take in what neptune-exporter wrote: all Parquet files below FOLDER.
+def import_neptune_export(
+    folder: Path, files: Path | None, prefix: str, as_json: bool, storage: str | None
+) -> int:
+    """Take in what neptune-exporter wrote: all Parquet files below FOLDER, and the files that they
+    refer to, from the folder beside it.
 
     An experiment is named as its run's id; with the project before it, as in
     'workspace/project/RUN-1', where several projects have a run of that id. Files become
-    atoms, or series, of their paths, and histograms series of JSON.
+    atoms, or series, of files; of their paths, if there is no folder of files. Histograms become
+    series of JSON, but for those that `export` wrote.
     """
     with needing('arrow'):
         from neptune_async._transfer import neptune_export
-    files = neptune_export.find_files(folder)
-    if not files:
+    files = files or neptune_export.folder_of_files(folder)
+    parts = neptune_export.find_files(folder, files)
+    if not parts:
         raise click.UsageError(f'no .parquet file is below {folder}')
-    names = neptune_export.names_of(files)
-    total = sum(file.row_count for file in files)
-    groups = neptune_export.grouped(files)
-    created_of = neptune_export.creation_times(files).get
+    names = neptune_export.names_of(parts)
+    total = sum(part.row_count for part in parts)
+    groups = neptune_export.grouped(parts)
+    created_of = neptune_export.creation_times(parts).get
     return _import(groups, lambda run: prefix + names[run], total, as_json, storage, created_of)
 
 
@@ -87,22 +102,27 @@ def import_tensorboard(folder: Path, prefix: str, as_json: bool, storage: str | 
 
 @verb('file')
 @click.argument('file', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_files_option
 @_prefix_option
 @json_option
 @storage_option
-def import_file(file: Path, prefix: str, as_json: bool, storage: str | None) -> int:
-    """Take in a .jsonl, .csv or .parquet file that `export` wrote."""
-    from neptune_async._transfer import files
+def import_file(
+    file: Path, files: Path | None, prefix: str, as_json: bool, storage: str | None
+) -> int:
+    """Take in a .jsonl, .csv or .parquet file that `export` wrote, and the files that it refers to,
+    from the folder FILE.files.
+    """
+    from neptune_async._transfer.files import Csv, JsonLines
 
     opened_file: RowFile[str]
     if file.suffix == '.jsonl':
-        opened_file = files.JsonLines(file)
+        opened_file = JsonLines(file, files)
     elif file.suffix == '.csv':
-        opened_file = files.Csv(file)
+        opened_file = Csv(file, files)
     elif file.suffix == '.parquet':
         with needing('arrow'):
             from neptune_async._transfer.parquet import Parquet
-        opened_file = Parquet(file)
+        opened_file = Parquet(file, files)
     else:
         raise click.UsageError(f'{file} is none of .jsonl, .csv, .parquet')
     return _import([[opened_file]], lambda name: prefix + name, None, as_json, storage)

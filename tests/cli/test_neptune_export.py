@@ -170,7 +170,7 @@ def test_what_cannot_be_stored_is_left_out_counted_and_told(run: CommandLine) ->
         *points('b', 'float', 'float_value', [3.0], '0'),
         *points('c', 'float', 'float_value', [3.0], '12345678901.234567'),
         atom('bad\x07path', 'string', 'x'),
-        {**atom('z', 'string', 'x'), 'attribute_type': 'artifact'},
+        {**atom('z', 'string', 'x'), 'attribute_type': 'git_ref'},
     ]
     write(run.folder / 'export', rows)
     done = run('import', 'neptune-export', 'export', '--storage', STORE, '--json')
@@ -182,14 +182,14 @@ def test_what_cannot_be_stored_is_left_out_counted_and_told(run: CommandLine) ->
     assert again.json == {**done.json, 'stored': 0, 'known': 3}
     told = run('import', 'neptune-export', 'export', '--storage', 'other.db').err
     assert "'a': the variable at that path is of type Atom of int" in told
-    assert 'control character' in told and "'artifact' are not known" in told
+    assert 'control character' in told and "'git_ref' are not known" in told
     assert experiment_contents(run.folder / STORE, 'RUN-1')['b'][2] == f'[(0, {START}, 3.0)]'
 
 
 def test_what_was_refused_before_an_interruption_is_told_by_the_import_that_goes_on(
     run: CommandLine,
 ) -> None:
-    artifact = {**atom('z', 'string', 'x'), 'attribute_type': 'artifact'}
+    artifact = {**atom('z', 'string', 'x'), 'attribute_type': 'git_ref'}
     write(run.folder / 'export', [artifact, atom('a', 'int', 1)])
     run('import', 'neptune-export', 'export', '--storage', STORE)
     write(run.folder / 'export', [artifact, atom('b', 'int', 2)], part=1)

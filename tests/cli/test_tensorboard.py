@@ -317,7 +317,7 @@ def test_no_mutation_of_a_file_ends_the_import_or_fills_memory(tmp_path: Path) -
         found.creation_time()
         for rows in found.read():
             if isinstance(rows, Rows):
-                draft = Draft(1, 'a', {}, itertools.count(1).__next__)
+                draft = Draft(1, 'a', {}, itertools.count(1).__next__, pytest.fail)
                 rows.fill(draft, 0, rows.count)
                 assert draft.part().count + draft.refused.total() + draft.left_out.total(), seed
     _, peak = tracemalloc.get_traced_memory()
