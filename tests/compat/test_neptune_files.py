@@ -166,6 +166,8 @@ def test_a_file_that_is_not_there_is_an_error_at_the_call(run: Any) -> None:
     for missing in ('missing.pt', 'src'):
         with pytest.raises(neptune.exceptions.FileUploadError, match=missing):
             run['model'].upload(missing)
+    with pytest.raises(neptune.exceptions.FileUploadError, match='use upload_files'):
+        run['model'].upload(Path('src'))
     assert not run.exists('model')
 
 
@@ -183,6 +185,16 @@ def test_what_is_no_file_gives_none(run: Any) -> None:
             call()
     with pytest.raises(neptune.exceptions.MissingFieldException):
         run['missing'].download()
+
+
+def test_what_a_namespace_gives_has_no_files(run: Any) -> None:
+    run['a'] = {'acc': 0.5, 'model': File('model.pt')}
+    run['a/code'].upload_files('src')
+    run['a/series/loss'].append(1.0)
+    run['a/mixed'].upload_files('src')
+    run['a/mixed/src/lines'] = 5
+    assert run['a'].fetch() == {'acc': 0.5, 'series': {}, 'mixed': {'src': {'lines': 5}}}
+    assert run['a/code'].fetch() == {}
 
 
 def test_a_field_can_be_a_copy_of_a_file_of_another_run(run: Any) -> None:

@@ -119,6 +119,10 @@ class Container:
         self[path].assign(value, wait=wait)
         return self[path]
 
+    def get_attribute(self, path: str) -> Handler[Self] | None:
+        """Return the field or the namespace at a path, or None."""
+        return self[path] if self.exists(path) else None
+
     def exists(self, path: str) -> bool:
         """Tell whether there is a field or a namespace at a path."""
         return self.experiment[path].exists()
@@ -140,16 +144,25 @@ class Container:
         return (experiment[path] if path else experiment).namespace_contents()
 
     def _values_below(self, path: str) -> dict[str, Any]:
+        return self._values_and_files(path)[0]
+
+    def _values_and_files(self, path: str) -> tuple[dict[str, Any], bool]:
+        """Return the values below a path, and whether there are none, but only files."""
         values: dict[str, Any] = {}
+        are_files = True
         for name, kind in self._contents(path).items():
             below = f'{path}/{name}'
+            value: Any = None
+            is_file = False
             if kind is Namespace:
-                values[name] = self._values_below(below)
+                value, is_file = self._values_and_files(below)
             elif kind is Atom:
                 value = self.experiment[below].read()
-                if not isinstance(value, StoredFile):
-                    values[name] = value
-        return values
+                is_file = isinstance(value, StoredFile)
+            if kind in (Namespace, Atom) and not is_file:
+                values[name] = value
+            are_files = are_files and is_file
+        return values, are_files
 
     def _structure_below(self, path: str) -> dict[str, Any]:
         return {

@@ -34,6 +34,8 @@ class FileField(Field[R]):
         :param kwargs: ``include_plotlyjs``, for a chart.
         :raises FileUploadError: there is no file at the path, or it cannot be read.
         """
+        if isinstance(value, (str, os.PathLike)) and os.path.isdir(value):
+            raise UnreadableFileError(f'{os.fspath(value)!r} is a folder; use upload_files')
         self._view.assign(File.create_from(value, **kwargs).kept_as(self._name))
         self._run._wrote(wait)
 

@@ -7,7 +7,7 @@ from typing import Any
 from neptune_async._model.arguments import repeatable
 from neptune_async._model.structures import Above, Members, name_text, unfolded, within
 
-__all__ = ['stringify_unsupported']
+__all__ = ['stop_synchronization_callback', 'stringify_unsupported']
 
 
 class StringifyValue:
@@ -40,3 +40,8 @@ def _expanded(value: Any, above: Above) -> Any:
         str(name) if (text := name_text(name)) is None else text: _expanded(member, above)
         for name, member in members
     }
+
+
+def stop_synchronization_callback(neptune_object: Any) -> None:
+    """Stop a run, within a minute. It is a callback of ``init_run``, which calls none."""
+    neptune_object.stop(seconds=60)
