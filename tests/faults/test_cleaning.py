@@ -215,7 +215,7 @@ def test_what_a_spill_file_refers_to_is_there_when_it_is_taken_in(
     child.tell()
     child.finish()
     assert store._query('SELECT count(*) FROM files') == [(1,)]
-    assert [path.suffix for path in store.spills] == ['.spill', '.staged']
+    assert sorted(path.suffix for path in store.spills) == ['.spill', '.staged']
     assert clean(store, '--dry-run')['contents'] == {'count': 0, 'bytes': 0}
     # As it would be if it had been cleaned away just before the spill file was written.
     forget_contents(store)
