@@ -155,7 +155,8 @@ def test_a_list_becomes_a_namespace_where_it_is_to_be_expanded(run: Any) -> None
         'tuple': {'0': 'hi', '1': 1}, 'metric': 0.87, 'set': {'0': 2},
         'deep': {'0': {'x': {'0': "<class 'object'>"}}, '1': 'None'},
     }  # fmt: skip
-    assert [*stringify_unsupported({1: 2, (3, 4): 5}, expand=True)] == ['1', '(3, 4)']
+    assert str(stringify_unsupported({1: 2, (3, 4): 'x'}, expand=True)) == "{'1': 2, '(3, 4)': 'x'}"
+    assert str(stringify_unsupported('x')) == 'x'
     run['single'] = stringify_unsupported(5, expand=True)
     assert run['single'].fetch() == 5
     endless: list[Any] = []

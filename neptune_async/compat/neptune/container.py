@@ -144,20 +144,20 @@ class Container:
         return (experiment[path] if path else experiment).namespace_contents()
 
     def _values_below(self, path: str) -> dict[str, Any]:
-        return self._values_and_files(path)[0]
+        # One read has the values, also of series, and one a namespace says which are these.
+        experiment = self.experiment
+        contents = (experiment[path] if path else experiment).to_dict()
+        return self._values_and_files(path, contents)[0]
 
-    def _values_and_files(self, path: str) -> tuple[dict[str, Any], bool]:
+    def _values_and_files(self, path: str, contents: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Return the values below a path, and whether there are none, but only files."""
         values: dict[str, Any] = {}
         are_files = True
         for name, kind in self._contents(path).items():
-            below = f'{path}/{name}'
-            value: Any = None
-            is_file = False
+            value, is_file = contents.get(name), False
             if kind is Namespace:
-                value, is_file = self._values_and_files(below)
+                value, is_file = self._values_and_files(f'{path}/{name}', value or {})
             elif kind is Atom:
-                value = self.experiment[below].read()
                 is_file = isinstance(value, StoredFile)
             if kind in (Namespace, Atom) and not is_file:
                 values[name] = value

@@ -16,6 +16,12 @@ class StringifyValue:
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
 
 def stringify_unsupported(value: Any, expand: bool = False) -> Any:
     """Have what no field can hold become a text when it is assigned or appended.
