@@ -477,9 +477,9 @@ def test_a_stop_that_takes_too_long_gives_up_and_keeps_what_is_left(
 def test_what_is_asked_for_and_not_there_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     neptune.init_run(source_files=[], capture_stdout=False, git_ref=False).stop()
     assert caplog.records == []
-    neptune.init_run(source_files='*.py', capture_stdout=True, dependencies='infer').stop()
+    neptune.init_run(git_ref=True, capture_stdout=True, dependencies='infer').stop()
     (record,) = caplog.records
-    assert 'source_files, capture_stdout, dependencies have no effect' in record.getMessage()
+    assert 'capture_stdout, git_ref, dependencies have no effect' in record.getMessage()
 
 
 def test_neither_a_run_nor_a_field_is_iterable() -> None:

@@ -85,6 +85,24 @@ def test_a_script_that_uploads_runs_to_its_end(folder: Path) -> None:
     run.stop()
 
 
+def test_source_files_and_dependencies_are_kept_where_1_x_has_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Path('requirements.txt').write_text('numpy')
+    with neptune.init_run(
+        custom_run_id='a', source_files=['src/*.py', 'model.pt'], dependencies='requirements.txt'
+    ) as run:
+        assert read(run['source_code/files/src/train.py']) == b'src/train.py'
+        assert len(run['source_code/files'].list_fileset_files()) == 2
+        assert read(run['source_code/requirements']) == b'numpy'
+    with neptune.init_run(with_id='a', source_files='src/notes.txt', mode='read-only') as run:
+        assert not run.exists('source_code/files/src/notes.txt')
+    assert caplog.records == []
+    with neptune.init_run(mode='debug', dependencies='missing.txt') as run:
+        assert not run.exists('source_code')
+    assert 'missing.txt' in caplog.text
+
+
 # ── One file ─────────────────────────────────────────────────────────────────
 
 

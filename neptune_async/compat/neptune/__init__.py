@@ -29,12 +29,13 @@ What differs, for the sake of what is logged:
 - A write with ``mode='read-only'`` raises, where 1.x ignored it.
 - ``flush_period`` never delays what is stored by more than 0.2 seconds.
 
-``api_token``, ``proxies`` and callbacks have no use without a server. Source
-code, output, hardware and dependencies are not tracked: what asks for that is warned
-of. The traceback of an exception that ends a ``with`` block is. A project,
-a model and a version of one are experiments of their own, and
-``fetch_runs_table`` takes the queries of this library.
-``docs/neptune.md`` tells what each method of 1.x does here.
+``api_token``, ``proxies`` and callbacks have no use without a server. Output,
+hardware and repositories are not tracked: what asks for that is warned of. Source
+code and dependencies are kept where files of them are named, and so is the
+traceback of an exception that ends a ``with`` block. A project, a model
+and a version of one are experiments of their own, and ``fetch_runs_table``
+takes the queries of this library. ``docs/neptune.md`` tells what each method of 1.x does
+here.
 """
 
 from neptune_async.compat.neptune import exceptions, types, utils

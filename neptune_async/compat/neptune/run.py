@@ -27,6 +27,8 @@ class Run(Container):
         returns once it is; ``read-only``: nothing is written; ``debug``: nothing is
         stored. None is what the environment variable ``NEPTUNE_MODE`` says, else ``async``.
     :param name, description, tags: go to ``sys/``.
+    :param source_files: paths and patterns of files for ``source_code/files``; none without it.
+    :param dependencies: a file for ``source_code/requirements``.
     :param flush_period: seconds after which what was logged is stored, 0.2 at most.
     :param capture_traceback, fail_on_exception: of an exception that ends the ``with`` block.
     :param monitoring_namespace: where its traceback goes.
@@ -67,21 +69,36 @@ class Run(Container):
         super().__init__(_opened(with_id, custom_run_id, mode, flush_period), mode, 'run')
         project = project or os.environ.get('NEPTUNE_PROJECT')
         self._name(name=name, description=description, custom_run_id=custom_run_id, project=project)
-        self._tag(tags)
+        self._begin(tags, source_files, dependencies)
         _warn_of_unsupported(
-            source_files=source_files, capture_stdout=capture_stdout,
-            capture_stderr=capture_stderr, capture_hardware_metrics=capture_hardware_metrics,
-            git_ref=git_ref, dependencies=dependencies, async_lag_callback=async_lag_callback,
+            capture_stdout=capture_stdout, capture_stderr=capture_stderr,
+            capture_hardware_metrics=capture_hardware_metrics, git_ref=git_ref,
+            dependencies=dependencies == 'infer', async_lag_callback=async_lag_callback,
             async_no_progress_callback=async_no_progress_callback,
         )  # fmt: skip
 
-    def _tag(self, tags: Sequence[str] | str | None) -> None:
+    def _begin(
+        self,
+        tags: Sequence[str] | str | None,
+        source_files: Sequence[str] | str | None,
+        dependencies: str | os.PathLike[str] | None,
+    ) -> None:
         if self._mode == 'read-only':
             return
         if not self.exists('sys/failed'):
             self['sys/failed'] = False
         if tags:
             self['sys/tags'].add(tags)
+        if source_files:
+            self['source_code/files'].upload_files(source_files)
+        if dependencies and dependencies != 'infer':
+            self._upload_dependencies(os.fspath(dependencies))
+
+    def _upload_dependencies(self, path: str) -> None:
+        if os.path.isfile(path):
+            self['source_code/requirements'].upload(path)
+        else:
+            self.warn_once(path, f'dependencies={path!r} is no file; it was left out')
 
     def _note_failure(self, exception: BaseException, trace: TracebackType | None) -> None:
         self._failure.note(self, exception, trace)
@@ -133,7 +150,7 @@ def _warn_of_unsupported(**wishes: Any) -> None:
     asked = [argument for argument, wish in wishes.items() if wish and wish != GitRef.DISABLED]
     if asked:
         logger.warning(
-            'neptune_async tracks no source code, output, hardware or dependencies, and calls '
-            'nothing back: %s %s no effect; log what you need with run[path] = value',
+            'neptune_async tracks no output, hardware or repository, infers no dependencies and '
+            'calls nothing back: %s %s no effect; log what you need with run[path] = value',
             ', '.join(asked), 'has' if len(asked) == 1 else 'have',
         )  # fmt: skip
