@@ -19,8 +19,8 @@ from typing import BinaryIO
 from neptune_async._engine.durability.staged_copies import owner_mark
 from neptune_async._engine.store import Store
 from neptune_async._engine.storing.uploads import SMALL
-from neptune_async._model.pending_files import PIECE, STAGED
-from neptune_async.exceptions import StorageError, StorageFormatError
+from neptune_async._model.pending_files import PIECE, STAGED, NotStaged, PendingFile
+from neptune_async.exceptions import StorageError, StorageFormatError, UnreadableFileError
 from neptune_async.files import File, FileReference
 
 _FLAGS = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_NOFOLLOW', 0)
@@ -94,12 +94,52 @@ class FileBeside:
         return FileReference(described.name, described.media_type, size, sha256)
 
 
+class KeptFile(PendingFile):
+    """A file that the store has already. If somebody cleans up before its row is stored, the store
+    gets it once more.
+    """
+
+    __slots__ = ('_spill_folder',)
+
+    def __init__(self, path: Path, reference: FileReference, spill_folder: Path) -> None:
+        super().__init__('', reference.name, reference.media_type)
+        self.reference = reference
+        self._outside = path
+        self._spill_folder = spill_folder
+
+    @property
+    def source(self) -> Path:
+        """A copy of the file, or no file if it is not what it was."""
+        gone = self._spill_folder / f'gone{STAGED}'
+        if self._outside is not None:
+            try:
+                self.stage(self._spill_folder, owner_mark())
+            except UnreadableFileError:
+                return gone
+            except NotStaged as error:
+                raise _no_room(self._spill_folder, error) from error
+        assert self._path is not None
+        with self._path.open('rb') as copy:
+            digest = hashlib.sha256()
+            while piece := copy.read(PIECE):
+                digest.update(piece)
+        is_same = self.reference is not None and digest.hexdigest() == self.reference.sha256
+        return self._path if is_same else gone
+
+
 class FileKeeper:
     """Lets a store have the files that rows refer to, each before its row is stored."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: dict[Path, tuple[int, str]] = {}  # size and SHA-256
+        self._unstored: dict[str, KeptFile] = {}
+
+    def taken(self) -> list[PendingFile]:
+        """Return the files that were kept since the last call, for the batch of their rows."""
+        files: list[PendingFile] = [*self._unstored.values()]
+        self._unstored = {}
+        return files
 
     def keep(self, file: FileBeside) -> FileReference:
         """Let the store have a file, and return what refers to it.
@@ -110,10 +150,13 @@ class FileKeeper:
         path = file.path
         found = self._kept.get(path)
         if found is not None:
-            return file.reference(*found)
-        with _opened(file, path) as source:
-            reference = self._copy(file, source)
-        self._kept[path] = reference.size, reference.sha256
+            reference = file.reference(*found)
+        else:
+            with _opened(file, path) as source:
+                reference = self._copy(file, source)
+            self._kept[path] = reference.size, reference.sha256
+        if folder := self._store.spill_folder:
+            self._unstored[reference.sha256] = KeptFile(path, reference, folder)
         return reference
 
     def find(self, file: FileBeside) -> FileReference:
@@ -163,7 +206,7 @@ class FileKeeper:
                 reference = file.reference(size, digest.hexdigest())
                 self._send(reference, Path(copy.name))
         except OSError as error:
-            raise StorageError(f'a file cannot be copied to {folder}: {error}') from error
+            raise _no_room(folder, error) from error
         return reference
 
     def _send(self, reference: FileReference, source: bytes | Path) -> None:
@@ -193,6 +236,10 @@ def _pieces(file: FileBeside, source: BinaryIO) -> Iterator[bytes]:
             yield piece
     except OSError as error:
         raise _unreadable(file, error) from None
+
+
+def _no_room(folder: Path | None, error: OSError) -> StorageError:
+    return StorageError(f'a file cannot be copied to {folder}: {error}')
 
 
 def _unreadable(file: FileBeside, error: OSError) -> Refused:

@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar
 
 from neptune_async._engine.queueing.variable_ids import VariableIds
 from neptune_async._engine.store import Store
+from neptune_async._engine.storing.uploads import discard_files
 from neptune_async._model.operations import Batch, Variable
 from neptune_async._model.paths import checked_name, namespaces_of
 from neptune_async._storage.base import ExperimentRecord
@@ -260,7 +261,12 @@ class Importer(Generic[Run]):
     def _store_draft(self, file: RowFile[Run], draft: Draft, target: _Target) -> None:
         experiment = target.experiment
         writer = _writer(file, experiment, target.stored)
-        receipt = self._store.store(Batch(writer, 2 * target.seen, [draft.part()]))
+        part = draft.part()
+        part.pending = self._files.taken()
+        try:
+            receipt = self._store.store(Batch(writer, 2 * target.seen, [part]))
+        finally:
+            discard_files(part)
         record = receipt.experiments.get(experiment.id)
         if record is not None and record.id != experiment.id:
             raise StorageError(

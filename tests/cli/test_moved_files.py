@@ -19,8 +19,11 @@ from tensorboard.util import tensor_util
 
 from neptune_async import Experiment, File, Histogram
 from neptune_async._media.dimensions import dimensions
+from neptune_async._model.operations import Batch
+from neptune_async._storage.base import Receipt
 from neptune_async._storage.sqlite.storage import SQLiteStorage
 from neptune_async._transfer.exported_files import name_in_folder
+from neptune_async._transfer.files import JsonLines
 from neptune_async._transfer.names import digest_name
 from neptune_async.files import FileReference
 
@@ -28,6 +31,7 @@ from . import exporter
 from .conftest import CommandLine, Ended
 from .contents import contents
 from .test_neptune_export import until_marks
+from .test_round_trips import taken_in
 
 FORMS = ['csv', 'jsonl', 'parquet', 'neptune-export']
 LARGE = bytes(range(256)) * 1_000
@@ -407,6 +411,34 @@ def test_an_import_that_finds_no_room_for_a_copy_goes_on_later(run: CommandLine)
     taken = imported(run, 'csv')
     assert (taken.code, taken.json['stored']) == (0, 6)
     assert read(run.folder / 'to.db')['atom'] == [LARGE]
+
+
+@pytest.mark.parametrize('is_still_there', [True, False])
+def test_who_cleans_up_takes_no_file_from_an_import(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch, is_still_there: bool
+) -> None:
+    folder = export(run, 'jsonl')
+    with taken_in(run.folder / 'to.db', str) as importer:
+        store = importer._store.store
+        cleaned: list[int] = []
+
+        def clean_and_store(batch: Batch) -> Receipt:
+            cleaned.append(len(importer._store.clean().contents.sizes))
+            for path in folder.iterdir() if not is_still_there else ():
+                path.write_bytes(b'changed since')
+            return store(batch)
+
+        monkeypatch.setattr(importer._store, 'store', clean_and_store)
+        importer.take([JsonLines(run.folder / 'out.jsonl')])
+    assert cleaned == [4]
+    spilled = SQLiteStorage(str(run.folder / 'to.db')).spill_folder
+    assert spilled is not None and not [*spilled.glob('*.staged')]
+    if is_still_there:
+        assert not importer.report.refused
+        assert read(run.folder / 'to.db') == {'series': [*NAMES.values()], 'atom': [LARGE]}
+    else:
+        assert importer.report.refused.total() == 5
+        assert 'the content of the file is gone' in str(importer.report.refused)
 
 
 def test_a_content_that_the_store_has_lost_is_told_by_the_next_import(run: CommandLine) -> None:
