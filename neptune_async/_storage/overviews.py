@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from neptune_async._storage.grid import OUTSIDE, Grid
+from neptune_async._storage.grid import OUTSIDE, Axis, Grid
 from neptune_async._storage.loaded_numpy import loaded_numpy
 from neptune_async._storage.overviews_with_numpy import (
     FEW_SUMMARIES,
@@ -19,7 +19,7 @@ from neptune_async._storage.overviews_with_numpy import (
     runs_of_points,
     runs_of_summaries,
 )
-from neptune_async._storage.points import Points, Stride, ascends, expanded
+from neptune_async._storage.points import Points, Stride, ascends, concatenated, expanded
 from neptune_async._storage.summaries import (
     Summary,
     block_count,
@@ -61,7 +61,12 @@ class Buckets:
 
         :param position: how many points of the series come before the first of them.
         """
-        if summary.finite:
+        last = position + summary.points
+        if not self.points[place]:
+            # Most buckets are added to once.
+            self.least[place], self.greatest[place] = summary.least, summary.greatest
+            self.mean[place] = summary.mean
+        elif summary.finite:
             before = self._finite(place)
             both = before + summary.finite
             # Weighted one by one: a sum may be beyond what a float can be.
@@ -70,10 +75,10 @@ class Buckets:
             self.least[place] = min(self.least[place], summary.least)
             self.greatest[place] = max(self.greatest[place], summary.greatest)
         self.points[place] += summary.points
-        self.nan[place] += summary.nan
-        self.positive_infinite[place] += summary.positive_infinite
-        self.negative_infinite[place] += summary.negative_infinite
-        last = position + summary.points
+        if summary.finite < summary.points:
+            self.nan[place] += summary.nan
+            self.positive_infinite[place] += summary.positive_infinite
+            self.negative_infinite[place] += summary.negative_infinite
         if last > self._lasts[place]:
             self._lasts[place], self.last[place] = last, summary.last
 
@@ -161,6 +166,9 @@ def _runs_of_any_order(column: array[float], grid: Grid) -> tuple[list[int], lis
 
 # ── From summaries ───────────────────────────────────────────────────────────
 
+_RUN_POINTS = 2**16
+"""Points that are added at a time, at most but for those of a chunk."""
+
 Piece: TypeAlias = tuple[int, int]
 """Points of a chunk: how many come before them in it, and the same at their end."""
 
@@ -171,10 +179,19 @@ class OverviewMaker:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self.buckets = Buckets(grid)
+        self._buckets = Buckets(grid)
         self._grid = grid
         self._known: list[tuple[int, int, int | None, bytes]] = []
         self._pieces: dict[int, list[Piece]] = {}
+        # Points that follow each other, to be added at a time, and where they begin.
+        self._run: list[Points] = []
+        self._run_first = self._run_end = 0
+
+    @property
+    def buckets(self) -> Buckets:
+        """What was made so far."""
+        self._add_run()
+        return self._buckets
 
     def add_summary(
         self, first: int, count: int, low: float, high: float, stored: bytes | None
@@ -213,7 +230,16 @@ class OverviewMaker:
         """
         for start, end in self._pieces[first]:
             piece = points if end - start == len(points) else points.sliced(start, end)
-            self.buckets.add_points(first + start, piece)
+            if first + start != self._run_end or self._run_end - self._run_first >= _RUN_POINTS:
+                self._add_run()
+                self._run_first = first + start
+            self._run.append(piece)
+            self._run_end = first + end
+
+    def _add_run(self) -> None:
+        run, self._run = self._run, []
+        if run:
+            self._buckets.add_points(self._run_first, _joined(run, self._grid.axis))
 
     def _settled_with(self, numpy: Any) -> list[tuple[int, int, int | None, bytes]]:
         """Add summaries of finite floats; return the others."""
@@ -228,7 +254,7 @@ class OverviewMaker:
         if not found:
             return self._known
         runs, cut = found
-        self.buckets.add_runs(numpy, runs)
+        self._buckets.add_runs(numpy, runs)
         for number, start, end in cut:
             self._need(some[number][0], start, end)
         return rest
@@ -238,7 +264,7 @@ class OverviewMaker:
         # What no summary can be made of leaves the points, which may be whole.
         with suppress(ValueError):
             if place is not None:
-                self.buckets.add(place, first, unpacked_chunk_row(stored))
+                self._buckets.add(place, first, unpacked_chunk_row(stored))
                 return
             columns = unpacked_columns(stored)
             places = self._places(columns)
@@ -255,7 +281,7 @@ class OverviewMaker:
                 if own is None:
                     self._need(first, start, start + block.points)
                 elif own != OUTSIDE:
-                    self.buckets.add(own, first + start, block)
+                    self._buckets.add(own, first + start, block)
                 start += block.points
                 number = stop
         if start < count:
@@ -281,3 +307,16 @@ class OverviewMaker:
         if pieces and pieces[-1][1] == start:
             start, _ = pieces.pop()
         pieces.append((start, end))
+
+
+def _joined(run: Sequence[Points], axis: Axis) -> Points:
+    """Return points that follow each other as one piece, of steps and times those of the axis."""
+    if len(run) == 1:
+        return run[0]
+    if axis == 'step':
+        return concatenated(run)
+    times, values = array('d'), run[0].values[:0]
+    for points in run:
+        times += points.times
+        values += points.values  # type: ignore[operator]  # a series has one kind of values
+    return Points(array('d'), times, values)
