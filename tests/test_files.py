@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import struct
+import tracemalloc
 import wave
 import zlib
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_floats_and_truth_values_are_scaled() -> None:
     assert seen.tolist() == [[0, 128, 255]]
     assert np.rint(pixels(File.image(np.array([[True, False]]))) * 255).tolist() == [[255, 0]]
     assert np.rint(pixels(File.image(np.array([[7, 255]]))) * 255).tolist() == [[7, 255]]
+
+
+def test_the_pixels_of_an_image_are_copied_once() -> None:
+    image = np.zeros((512, 512, 4), 'uint8')
+    File.image(image[:1])
+    tracemalloc.start()
+    try:
+        file = File.image(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    image[:] = 1
+    assert peak < 1.5 * image.nbytes
+    assert not pixels(file).any()
 
 
 def test_an_image_of_big_endian_or_of_strides_is_the_same() -> None:

@@ -77,8 +77,9 @@ def pixels_of(image: Any) -> Pixels:
     height, width, channels = array.shape
     stored = _whole_numbers(array)
     bits = 8 * stored.dtype.itemsize
-    return Pixels(stored.astype(stored.dtype.newbyteorder('>')).tobytes(),
-                  width, height, channels, bits)  # fmt: skip
+    # The one copy of the pixels that the caller waits for, unless the order of bytes differs.
+    content = stored.astype(stored.dtype.newbyteorder('>'), copy=False).tobytes()
+    return Pixels(content, width, height, channels, bits)
 
 
 def _on_the_cpu(image: Any) -> Any:
