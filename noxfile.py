@@ -165,7 +165,7 @@ def bench_peers(session: nox.Session) -> None:
     results_peers.md.
     """
     session.install('-e', '.[postgres]', *group('bench'))
-    workloads = [f'W{number}' for number in (1, 2, 3, 4, 5, 6, 8, 11)]
+    workloads = [f'W{number}' for number in (1, 2, 3, 4, 5, 6, 8, 11, 16)]
     options = ['--output', 'tests/benchmarks/results_peers.md', '--workloads', *workloads]
     session.run('python', '-m', 'tests.benchmarks', '--peers', 'all', *options, *session.posargs)
 

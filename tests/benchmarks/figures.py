@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .keeping import SIZES
 from .measuring import Measured
 from .reads import FROM_1, LENGTHS, LONG
 from .systems import COPY, FLOOR, OURSELVES, ServedNeptuneAsync
@@ -118,6 +119,29 @@ COLUMNS: dict[str, list[Column]] = {
         Column('duckdb', 'DuckDB, ms', 1e3),
         Column('frame_duckdbs', 'x DuckDB', form=',.1f'),
     ],
+    'W16': [
+        Column('images_rate', 'durable images/s'),
+        *(
+            column
+            for name, title in (('image', '64x64x3'), ('megabyte', '1 MB'))
+            for column in (
+                Column(f'{name}_call', f'caller us, {title}', 1e6),
+                Column(f'{name}_copies', f'x copying, {title}', form=',.1f'),
+            )
+        ),
+        Column('large', '1 GB file, s', form=',.2f'),
+        Column('large_call', 'of that the call, s', form=',.2f'),
+        Column('large_copies', 'x cp', form=',.2f'),
+        Column('large_memory', 'MB', 1e-6, ',.1f'),
+        Column('same', 'the same 1 MB again, ms', 1e3, ',.2f'),
+        Column('train', 'training longer by %', 100, ',.2f'),
+    ],
+    'W17': [
+        Column(f'{place}_{size}{key}', f'{size // 1024} KiB {place}{what}', 1e6)
+        for size in SIZES
+        for key, what in (('', ''), ('_read', ', read'))
+        for place in ('inside', 'beside')
+    ],
 }
 
 
@@ -179,6 +203,13 @@ def _best_peer(
     return ratio
 
 
+def _x_peers(workload: str, key: str, *names: str) -> Callable[[Results], float]:
+    """Return how many times our rate is the best of some peers, all of which were measured."""
+    return lambda results: (
+        results[workload][US][key] / max(results[workload][name][key] for name in names)
+    )
+
+
 def _grown(what: str, sizes: list[int]) -> Callable[[Results], float]:
     return lambda results: (
         results['W7'][US][f'{what}_{sizes[-1]}'] / results['W7'][US][f'{what}_{sizes[0]}']
@@ -232,4 +263,14 @@ GOALS = [
     Goal('W14 compare 10,000 experiments x 6 paths, ms', 400.0, _ours('W14', 'compare', 1e3)),
     Goal('W15 overviews of 2,000 series, s', 1.0, _ours('W15', 'plain_charts')),
     Goal('W15 10^6 points of 1,000 series to pandas, x DuckDB', 2.0, _ours('W15', 'frame_duckdbs')),
+    Goal('W16 caller, an image of 64x64x3, x copying', 3.0, _ours('W16', 'image_copies')),
+    Goal('W16 caller, an image of 1 MB, x copying', 3.0, _ours('W16', 'megabyte_copies')),
+    Goal('W16 images until durable, x tensorboardX', 10,
+         _x_peers('W16', 'images_rate', 'tensorboardX'), at_least=True),
+    Goal('W16 images until durable, x wandb and trackio', 5,
+         _x_peers('W16', 'images_rate', 'wandb offline', 'trackio'), at_least=True),
+    Goal('W16 1 GB file until durable, x cp', 1.3, _ours('W16', 'large_copies')),
+    Goal('W16 memory for it, MB', 16.0, _ours('W16', 'large_memory', 1e-6)),
+    Goal('W16 the same file again, ms', 1.0, _ours('W16', 'same', 1e3)),
+    Goal('W16 training with images, % longer', 3.0, _ours('W16', 'train', 100)),
 ]  # fmt: skip

@@ -84,3 +84,22 @@ def seconds_of(function: Callable[..., object], *arguments: object) -> float:
     start = clock()
     function(*arguments)
     return clock() - start
+
+
+def work(turns: int) -> int:
+    """Compute for so many turns."""
+    total = 0
+    for turn in range(turns):
+        total += turn * turn
+    return total
+
+
+def turns_of_a_millisecond() -> int:
+    """Return how many turns of ``work`` take a millisecond."""
+
+    def seconds() -> float:
+        start = clock()
+        work(10_000)
+        return clock() - start
+
+    return int(10_000 * 1e-3 / min(seconds() for _ in range(50)))

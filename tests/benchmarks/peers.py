@@ -56,10 +56,11 @@ class KohakuBoard(Peer):
 class Trackio(Peer):
     name = 'trackio'
     module = 'trackio'
-    requirements = ('trackio',)
+    requirements = ('trackio', 'numpy', 'pillow')
     single = 'run.log({path: x})'
     batch = 'run.log(d)'
     ends = 'finish'
+    workloads = f'{Peer.workloads} W16'
 
     def open(self, folder: Path) -> Any:
         os.environ['TRACKIO_DIR'] = str(folder)
@@ -68,6 +69,11 @@ class Trackio(Peer):
         return trackio.init(
             project='benchmark', name='run', auto_log_gpu=False, auto_log_cpu=False, embed=False
         )
+
+    def log_image(self, run: Any, path: str, image: Any, step: int) -> None:
+        import trackio
+
+        run.log({path: trackio.Image(image)}, step=step)
 
     def reader(self, folder: Path) -> Reader:
         os.environ['TRACKIO_DIR'] = str(folder)
@@ -156,10 +162,11 @@ class NeptuneScale(Peer):
 class TensorBoardX(Peer):
     name = 'tensorboardX'
     module = 'tensorboardX'
-    requirements = ('tensorboardX', 'tensorboard', 'setuptools<81')
+    requirements = ('tensorboardX', 'tensorboard', 'setuptools<81', 'pillow')
     single = 'run.add_scalar(path, x, i)'
     batch = 'for path, x in d.items(): run.add_scalar(path, x, i)'
     share = 0.1
+    workloads = f'{Peer.workloads} W16'
 
     def open(self, folder: Path) -> Any:
         from tensorboardX import SummaryWriter
@@ -169,6 +176,9 @@ class TensorBoardX(Peer):
     def flush(self, run: Any) -> bool:
         run.flush()
         return True
+
+    def log_image(self, run: Any, path: str, image: Any, step: int) -> None:
+        run.add_image(path, image, step, dataformats='HWC')
 
     def reader(self, folder: Path) -> Reader:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -183,11 +193,12 @@ class TensorBoardX(Peer):
 class WandB(Peer):
     name = 'wandb offline'
     module = 'wandb'
-    requirements = ('wandb',)
+    requirements = ('wandb', 'numpy', 'pillow')
     single = 'run.log({path: x})'
     batch = 'run.log(d)'
     ends = 'finish'
     share = 0.1
+    workloads = f'{Peer.workloads} W16'
 
     def open(self, folder: Path) -> Any:
         os.environ['WANDB_SILENT'] = 'true'
@@ -195,6 +206,11 @@ class WandB(Peer):
 
         settings = wandb.Settings(console='off', x_disable_stats=True)
         return wandb.init(mode='offline', dir=str(folder), project='benchmark', settings=settings)
+
+    def log_image(self, run: Any, path: str, image: Any, step: int) -> None:
+        import wandb
+
+        run.log({path: wandb.Image(image)}, step=step)
 
 
 class Aim(Peer):

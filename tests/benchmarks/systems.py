@@ -57,6 +57,10 @@ class System:
     def close(self, run: Any) -> None:
         """End the run."""
 
+    def log_image(self, run: Any, path: str, image: Any, step: int) -> None:
+        """Log an array of shape (height, width, 3) as a PNG."""
+        raise NotImplementedError
+
     def reader(self, folder: Path) -> Reader | None:
         """Return what reads the last points of a series or all, from what other processes have
         written; None if that needs a server.
@@ -71,7 +75,7 @@ class NeptuneAsync(System):
     single = 'run[path].log(x)'
     batch = "run['wide'].log(d)"
     prefix = 'wide/'
-    workloads = 'W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 W12 W13 W14 W15'
+    workloads = 'W1 W2 W3 W4 W5 W6 W7 W8 W9 W10 W12 W13 W14 W15 W16 W17'
     durability: ClassVar[Literal['interval', 'call']] = 'interval'
 
     def open(self, folder: Path) -> Any:
@@ -90,6 +94,11 @@ class NeptuneAsync(System):
 
     def close(self, run: Any) -> None:
         run.close()
+
+    def log_image(self, run: Any, path: str, image: Any, step: int) -> None:
+        from neptune_async import File
+
+        run[path].log(File.image(image), step=step)
 
     def reader(self, folder: Path) -> Reader:
         from neptune_async import Experiment

@@ -70,6 +70,18 @@ def test_tables_are_measured_beside_duckdb(tmp_path: Path) -> None:
     assert 'What failed' not in output.read_text()
 
 
+def test_files_and_images_are_kept(tmp_path: Path) -> None:
+    output = tmp_path / 'results.md'
+    options = ['--runs', '1', '--share', '0.002', '--output', str(output)]
+    assert benchmark.main([*options, '--workloads', 'W16', 'W17']) == 0
+    report = output.read_text()
+    assert 'What failed' not in report
+    assert '| W16 images until durable, x tensorboardX | >= 10 | not measured | |' in report
+    for goal in ('W16 1 GB file until durable, x cp', 'W16 training with images, % longer'):
+        (line,) = (line for line in report.splitlines() if goal in line)
+        assert line.endswith(('yes |', 'no |'))
+
+
 def test_what_fails_is_named_and_the_rest_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +130,17 @@ def test_what_fails_is_named_and_the_rest_is_measured(
             'W7 10^7 points to 10^4',
             {'W7': {US: {'points_10000': 4, 'points_10000000': 5}}},
             (1.25, True),
+        ),
+        (
+            'W16 images until durable, x wandb and trackio',
+            {
+                'W16': {
+                    US: {'images_rate': 900.0},
+                    'wandb offline': {'images_rate': 90.0},
+                    'trackio': {'images_rate': 200.0},
+                }
+            },
+            (4.5, False),
         ),
         ('W8 x the idle rate', {'W8': {US: {'other': 0.5, 'main': 0.25}}}, (0.25, False)),
     ],

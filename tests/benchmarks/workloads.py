@@ -22,7 +22,7 @@ from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import reads
+from . import keeping, reads
 from .measuring import (
     PATH,
     Measured,
@@ -36,7 +36,9 @@ from .measuring import (
     seconds_of,
     size_of,
     timed_loop,
+    turns_of_a_millisecond,
     until_durable,
+    work,
 )
 from .systems import System
 
@@ -120,22 +122,6 @@ _PAIRS = 150
 _STRETCH_STEPS = 500
 
 
-def _work(turns: int) -> int:
-    total = 0
-    for turn in range(turns):
-        total += turn * turn
-    return total
-
-
-def _turns_of_a_millisecond() -> int:
-    def seconds() -> float:
-        start = clock()
-        _work(10_000)
-        return clock() - start
-
-    return int(10_000 * 1e-3 / min(seconds() for _ in range(50)))
-
-
 def train(system: System, folder: Path, share: float) -> Measured:
     """Blocks of the loop with logging and without it take turns, in changing order.
 
@@ -144,7 +130,7 @@ def train(system: System, folder: Path, share: float) -> Measured:
     time the loop has to wait besides, for calls that block and for what is stored in the
     background, longer stretches tell, less what it waits without logging.
     """
-    turns = _turns_of_a_millisecond()
+    turns = turns_of_a_millisecond()
     d = dict(zip((f'metric_{n}' for n in range(10)), noise(10), strict=True))
     train = compiled(_TRAIN.format(statement=system.batch))
     run = system.open(folder)
@@ -153,7 +139,7 @@ def train(system: System, folder: Path, share: float) -> Measured:
     def block(number: int, *, logs: bool) -> tuple[float, float]:
         """Return the seconds that the loop computes and those that it waits."""
         computed, own = time.thread_time(), islice(steps, number)
-        seconds = seconds_of(train, run, d, own, logs, _work, turns)
+        seconds = seconds_of(train, run, d, own, logs, work, turns)
         computed = time.thread_time() - computed
         return computed, seconds - computed
 
@@ -450,7 +436,7 @@ def busy(system: System, folder: Path, share: float) -> Measured:
 
 def _compute_until(is_over: Callable[[], bool]) -> None:
     while not is_over():
-        _work(1_000)
+        work(1_000)
 
 
 # ── W9 ───────────────────────────────────────────────────────────────────────
@@ -559,6 +545,19 @@ WORKLOADS = {
         'W15 charts of 2,000 series of 10,000 points; a table of 1,000 series of 1,000 points',
         [reads.charts_without_numpy, reads.charts_with_numpy, reads.beside_duckdb],
         prepare=reads.chart,
+    ),
+    'W16': Workload(
+        'W16 keep: images of 64x64x3, files, and a training with images',
+        [
+            keeping.images,
+            keeping.image_calls,
+            keeping.large_file,
+            keeping.same_file,
+            keeping.training_with_images,
+        ],
+    ),
+    'W17': Workload(
+        'W17 places: files in the table or beside the store, us each', [keeping.places]
     ),
 }
 
