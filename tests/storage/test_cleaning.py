@@ -18,7 +18,7 @@ from neptune_async._engine.durability.cleaning import find_waste
 from neptune_async._model.operations import Assign, Batch, CreateVariable, Part, Variable, point_key
 from neptune_async._model.values import encode
 from neptune_async._storage import registry
-from neptune_async._storage.base import MissingFiles, Storage
+from neptune_async._storage.base import Examinable, MissingFiles, Storage
 from neptune_async._storage.cleaning import Cleanable
 from neptune_async._storage.postgres import cleaning
 from neptune_async._storage.sqlite import files
@@ -266,6 +266,24 @@ async def test_a_file_that_is_taken_for_one_of_the_dead_is_made_again(
     monkeypatch.setattr(files, '_prepared', removed_at_first)
     await store.keep_file(name_of(LARGE), len(LARGE), LARGE)
     assert len(made) == 2 and await is_there(store, LARGE)
+
+
+@IN_A_FILE
+async def test_rows_of_contents_that_hold_something_else_are_told(store: Storage, url: str) -> None:
+    await assign(store, 'a', SMALL)
+    await log(store, 'b', [b'other'])
+    with closing(sqlite3.connect(url.removeprefix('sqlite:///'))) as connection, connection:
+        connection.execute(
+            "UPDATE files SET content = 'text' WHERE content = CAST('small' AS BLOB)"
+        )
+        connection.execute("UPDATE files SET size = 'x' WHERE content = CAST('other' AS BLOB)")
+    with pytest.raises(StorageFormatError, match='is no bytes'):
+        await store.read_file(name_of(SMALL), 0, 10)
+    assert isinstance(store, Examinable)
+    told = [finding.what for finding in await store.examine() if 'SHA-256' in finding.what]
+    assert len(told) == 2
+    assert any('is no bytes' in what for what in told)
+    assert any('has 5 of 0 bytes' in what for what in told)
 
 
 @IN_A_FILE

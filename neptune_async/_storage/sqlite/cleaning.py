@@ -18,7 +18,7 @@ from pathlib import Path
 
 from neptune_async._storage.cleaning import Unused, not_told
 from neptune_async._storage.sqlite.compaction import give_back_pages
-from neptune_async._storage.sqlite.files import PART, is_kept
+from neptune_async._storage.sqlite.files import PART, is_kept, sizes
 from neptune_async._storage.sqlite.references import references
 from neptune_async._storage.sqlite.sql import transaction
 from neptune_async.exceptions import StorageError, StorageFormatError
@@ -97,14 +97,14 @@ def _remove_files(connection: sqlite3.Connection, folder: Path | None) -> None:
 def _unreferenced(
     connection: sqlite3.Connection, location: str, spared: Collection[str]
 ) -> dict[str, int]:
-    rows = connection.execute('SELECT lower(hex(sha256)), size FROM files').fetchall()
-    if not rows:
+    kept = sizes(connection)
+    if not kept:
         return {}
     try:
         used = {*spared, *(reference.sha256 for reference in references(connection))}
     except StorageFormatError as error:
         raise not_told(location, error) from error
-    return {sha256: size for sha256, size in rows if sha256 not in used}
+    return {sha256: size for sha256, size in kept.items() if sha256 not in used}
 
 
 def _version(connection: sqlite3.Connection) -> int:

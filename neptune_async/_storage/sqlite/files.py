@@ -55,6 +55,14 @@ def bring_files(connection: sqlite3.Connection, files: Mapping[str, bytes | None
         raise MissingFiles(missing)
 
 
+def sizes(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the bytes that each file is to have, by SHA-256."""
+    # One damaged bit may have made something else of a number.
+    return dict(
+        connection.execute('SELECT lower(hex(sha256)), CAST(size AS INTEGER) FROM files').fetchall()
+    )
+
+
 def keep_file(
     connection: sqlite3.Connection,
     folder: Path | None,
@@ -178,7 +186,11 @@ def read_file(
         return None
     is_outside, content = row
     if not is_outside:
-        return bytes(content or b'')  # of no bytes, substr makes NULL
+        if isinstance(content, bytes):
+            return content
+        if content is None:
+            return b''  # of no bytes, substr makes NULL
+        raise StorageFormatError(f'the content of a file (SHA-256 {sha256}) is no bytes')
     path = path_in(folder or Path(), sha256)
     try:
         with path.open('rb') as file:

@@ -30,7 +30,7 @@ from neptune_async._storage.sqlite.checksums import (
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.counts import lack
 from neptune_async._storage.sqlite.file import StoreFile
-from neptune_async._storage.sqlite.files import pieces
+from neptune_async._storage.sqlite.files import pieces, sizes
 from neptune_async._storage.sqlite.reading import (
     CHUNK_COLUMNS,
     checked_chunk,
@@ -168,9 +168,9 @@ def _contents(connection: StoreConnection, folder: Path | None) -> Iterator[Find
         names: dict[str, str] = {}
         with suppress(StorageFormatError):  # what is damaged has been told of
             names = {found.sha256: found.name for found in references(connection)}
-        rows = connection.execute('SELECT lower(hex(sha256)), size FROM files').fetchall()
-        contents = Contents(names, {sha256 for sha256, _ in rows})
-        for sha256, size in rows:
+        kept = sizes(connection)
+        contents = Contents(names, kept)
+        for sha256, size in kept.items():
             try:
                 contents.take(sha256, size, b'')
                 for piece in pieces(connection, folder, sha256):
