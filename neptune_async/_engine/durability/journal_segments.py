@@ -69,7 +69,8 @@ class SegmentFiles:
         encoded = name.encode()
         owner = OWNER.pack(uuid.uuid4().bytes, order, experiment_id, len(encoded)) + encoded
         content = STATE.pack(MAGIC, 0, FIRST, bytes(16), zlib.crc32(owner)) + owner
-        # The magic bytes come last: without them the file is no segment.
+        # Without the magic bytes the file is no segment: they go first, and come last.
+        self.map[: len(MAGIC)] = bytes(len(MAGIC))
         self.map[len(MAGIC) : len(content)] = content[len(MAGIC) :]
         self.map[: len(MAGIC)] = MAGIC
         self.map.seek(FIRST)
@@ -133,8 +134,9 @@ class SegmentFiles:
     def clear(self) -> None:
         """Remove all points and operations. Until ``begin``, the header says that all is stored."""
         os.ftruncate(self._appended, 0)
-        self.map[FIRST : self.end] = bytes(self.end - FIRST)
+        # First: points that are said to be complete, and are zeros, would be damage.
         _NUMBER_FORM.pack_into(self.map, WHOLE_AT, FIRST)
+        self.map[FIRST : self.end] = bytes(self.end - FIRST)
         self._closed_at = FIRST
 
     def remove(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -111,6 +112,51 @@ def test_a_released_segment_is_empty_and_used_again(journal: Journal) -> None:
         assert journal.is_empty
         assert all(part.count == 0 for part in parts(journal))
     assert len([*journal._folder.glob('*.points')]) == 2
+
+
+def test_a_process_may_die_between_any_two_lines_of_its_journal(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Torn(mmap.mmap):
+        """A mapped file that also shows what is there in the middle of a change."""
+
+        def __setitem__(self, where: Any, content: Any) -> None:
+            start, middle = where.start or 0, len(content) // 2
+            super().__setitem__(slice(start, start + middle), content[:middle])
+            seen.append(left())
+            super().__setitem__(slice(start + middle, where.stop), content[middle:])
+
+    def left() -> list[tuple[int, list[float]]]:
+        segments = abandoned(journal).segments()
+        return [(each.number, values(each.batch.parts[0].points)) for each in segments]
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if frame.f_code.co_filename == journal_segments.__file__ and event == 'line':
+            sys.settrace(None)
+            seen.append(left())
+            sys.settrace(trace)
+        return trace
+
+    seen: list[list[tuple[int, list[float]]]] = []
+    monkeypatch.setattr(journal_segments.mmap, 'mmap', Torn)
+    for number in range(1, 6):
+        sys.settrace(trace)
+        try:
+            journal.write(POINT.pack(2.0, 0.0, 0.0, 0.0))
+            journal.mark_whole()
+            journal.write(points(number))
+            journal.cut()
+            journal.begin()
+            journal.seal(WRITER, number)
+            journal.release(WRITER, number)
+        finally:
+            sys.settrace(None)
+        # What has no batch is whole, or not there yet.
+        assert all(kept in ([], [0.0], [0.0, number]) for some in seen for n, kept in some if not n)
+        assert len(seen) > 30
+        assert any((0, [0.0, number]) in some for some in seen)
+        assert not any(kept for _, kept in left())
+        seen.clear()
 
 
 def test_a_full_segment_grows(journal: Journal) -> None:
