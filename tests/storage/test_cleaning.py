@@ -20,7 +20,6 @@ from neptune_async._model.values import encode
 from neptune_async._storage import registry
 from neptune_async._storage.base import Examinable, MissingFiles, Storage
 from neptune_async._storage.cleaning import Cleanable
-from neptune_async._storage.postgres import cleaning
 from neptune_async._storage.sqlite import files
 from neptune_async.exceptions import InvalidStorageError, StorageFormatError
 from neptune_async.files import FileReference
@@ -350,7 +349,7 @@ async def test_what_a_fork_copies_stays_when_its_original_lets_go_of_it(
     with session(url) as forking, session(url) as asked:
         forking.execute('BEGIN')
         # What a fork does, stopped before its commit.
-        forking.rows(cleaning._KEEP_CLEANING_OUT)
+        forking.rows('SELECT keep_cleaning_out()')
         forking.execute("""
             INSERT INTO variables SELECT 7, id, path, container, content FROM variables;
             INSERT INTO atoms SELECT 7, variable_id, value FROM atoms;
@@ -371,7 +370,7 @@ async def test_a_fork_keeps_cleaning_out(store: Storage, url: str) -> None:
     ids = itertools.count(100)
     with session(url) as cleaner, session(url) as asked:
         cleaner.execute('BEGIN')
-        cleaner.rows(cleaning._KEEP_FORKS_OUT)
+        cleaner.rows('SELECT keep_forks_out()')
         forked = asyncio.create_task(
             store.fork_experiment(original.id, 'b', None, lambda: next(ids), b'm' * 16)
         )

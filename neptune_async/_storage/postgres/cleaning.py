@@ -22,11 +22,6 @@ _FETCHED = 256
 _REMOVED = 64
 """Files that one statement removes: it has only so long."""
 
-# Not of this schema alone, but of its table of files.
-_FORKS = "'files'::regclass::oid::integer"
-_KEEP_CLEANING_OUT = f'SELECT pg_advisory_xact_lock_shared({0x4E415379}, {_FORKS})'
-_KEEP_FORKS_OUT = f'SELECT pg_advisory_xact_lock({0x4E415379}, {_FORKS})'
-
 _FILES = "SELECT encode(sha256, 'hex') AS sha256, size FROM files"
 _HELD = """
 SELECT encode(sha256, 'hex') AS sha256 FROM files WHERE sha256 = ANY ($1)
@@ -50,11 +45,6 @@ _REMOVE = (
 )
 
 
-async def keep_cleaning_out(connection: asyncpg.Connection) -> None:
-    """Have nothing removed until the transaction ends."""
-    await connection.execute(_KEEP_CLEANING_OUT)
-
-
 async def find_unused(
     connection: asyncpg.Connection, location: str, spared: Collection[str]
 ) -> Unused:
@@ -74,7 +64,7 @@ async def remove_unused(
     if not unused.sizes:
         return
     async with connection.transaction():
-        await connection.execute(_KEEP_FORKS_OUT)
+        await connection.execute('SELECT keep_forks_out()')
         kept = dict(await connection.fetch(_FILES))
         wanted = [bytes.fromhex(sha256) for sha256 in unused.sizes]
         held = {row['sha256'] for row in await connection.fetch(_HELD, wanted)}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Hashable
 import asyncpg
 
 from neptune_async._storage.base import ExperimentRecord
-from neptune_async._storage.postgres.cleaning import keep_cleaning_out
 from neptune_async._storage.postgres.reading import list_variables
 
 
@@ -93,13 +92,11 @@ async def fork(
     variables = await list_variables(connection, experiment_id, None)
     old = [variable.id for variable in variables]
     fork_id = _id_from(mark)
-    async with connection.transaction():
-        await keep_cleaning_out(connection)
-        made = await connection.fetchval(
-            'SELECT fork_experiment($1, $2, $3, $4, $5, $6)',
-            experiment_id, fork_id, name, old, [draw_id() for _ in old],
-            math.inf if step is None else step,
-        )  # fmt: skip
+    made = await connection.fetchval(
+        'SELECT fork_experiment($1, $2, $3, $4, $5, $6)',
+        experiment_id, fork_id, name, old, [draw_id() for _ in old],
+        math.inf if step is None else step,
+    )  # fmt: skip
     if made:
         return ExperimentRecord(fork_id, name, 0)
     found = await find(connection, name)

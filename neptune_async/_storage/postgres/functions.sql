@@ -577,6 +577,16 @@ CREATE FUNCTION largest_of(
     )
 $$;
 
+-- Until the transaction ends, have no content of a file removed, or no experiment forked. The lock is
+-- one of this schema's table of files.
+CREATE FUNCTION keep_cleaning_out() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock_shared(1312904057, 'files'::regclass::oid::integer)
+$$;
+
+CREATE FUNCTION keep_forks_out() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(1312904057, 'files'::regclass::oid::integer)
+$$;
+
 -- Make an experiment with a copy of variables of another, under other ids; false if the name is
 -- taken.
 CREATE FUNCTION fork_experiment(
@@ -584,6 +594,7 @@ CREATE FUNCTION fork_experiment(
     step double precision
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM keep_cleaning_out();
     IF create_experiment(fork, fork_name) IS NULL THEN
         RETURN false;
     END IF;
