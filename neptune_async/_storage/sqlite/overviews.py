@@ -16,6 +16,7 @@ from neptune_async._storage.sqlite.bulk import ids_of, logged_points
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.counts import find_counts, lack
 from neptune_async._storage.sqlite.reading import (
+    CHUNKS_OF,
     LAST_CHUNKS,
     TAIL_COLUMNS,
     ChunkTail,
@@ -35,10 +36,6 @@ from neptune_async.exceptions import StorageFormatError
 
 _AT_ONCE = 64
 """Chunks whose points are in memory at a time: 8 MiB."""
-_SUMMARISED = (
-    f'SELECT wanted.value, {TAIL_COLUMNS} FROM json_each(?) AS wanted '
-    'CROSS JOIN chunks ON variable_id = wanted.value'
-)
 
 
 def read_summaries(
@@ -81,7 +78,7 @@ def read_overviews(
     with transaction(connection, 'DEFERRED'):
         logged = logged_points(connection, variables)
         counts = find_counts(connection, ids)
-        for variable_id, *row in connection.execute(_SUMMARISED, (json.dumps(ids),)):
+        for variable_id, *row in connection.execute(CHUNKS_OF, (json.dumps(ids),)):
             series[variable_id].add_chunk(row)
         cut = [place for own in series.values() for place in own.settle()]
         for start in range(0, len(cut), _AT_ONCE):

@@ -52,6 +52,12 @@ Here and elsewhere, a row is of the variable that was asked for: it may say anot
 damaged, but its checksum knows.
 """
 
+CHUNKS_OF = (
+    f'SELECT wanted.value, {TAIL_COLUMNS} FROM json_each(?) AS wanted '
+    'CROSS JOIN chunks ON variable_id = wanted.value'
+)
+"""All chunks of the variables in a JSON list, without their points, in no order."""
+
 
 @dataclass(slots=True)
 class ChunkTail:

@@ -14,7 +14,7 @@ from neptune_async._storage.sqlite.bulk import ids_of, logged_points
 from neptune_async._storage.sqlite.connection import StoreConnection
 from neptune_async._storage.sqlite.counts import find_counts, lack
 from neptune_async._storage.sqlite.reading import (
-    TAIL_COLUMNS,
+    CHUNKS_OF,
     checked_chunk,
     checked_summary,
     chunks_at,
@@ -27,10 +27,7 @@ from neptune_async.exceptions import StorageFormatError
 
 _AT_ONCE = 64
 """Chunks whose points are in memory at a time: 8 MiB."""
-_SUMMARISED = (
-    f'SELECT variable_id, {TAIL_COLUMNS} FROM json_each(?) AS wanted '
-    'CROSS JOIN chunks ON variable_id = wanted.value ORDER BY variable_id, first'
-)
+_IN_ORDER = f'{CHUNKS_OF} ORDER BY wanted.value, first'
 
 
 def read_samples(
@@ -46,10 +43,8 @@ def read_samples(
     with transaction(connection, 'DEFERRED'):
         logged = logged_points(connection, variables)
         counts = find_counts(connection, ids)
-        for variable_id, *row in connection.execute(_SUMMARISED, (json.dumps(ids),)):
-            # Where the index and a row disagree, the row may name another variable.
-            if variable_id in makers:
-                ends[variable_id] = _add_chunk(makers[variable_id], variable_id, row)
+        for variable_id, *row in connection.execute(_IN_ORDER, (json.dumps(ids),)):
+            ends[variable_id] = _add_chunk(makers[variable_id], variable_id, row)
         for variable_id, maker in makers.items():
             end = ends[variable_id]
             if lack(variable_id, end.count, counts) is not None:
